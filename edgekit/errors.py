@@ -1,0 +1,65 @@
+"""Every error a user can meet, and the exit code it ends in.
+
+EdgekitError
+├── RecipeError        2   the command line, edgekit.toml or the data it names is wrong
+├── DependencyError    3   a library or program is missing
+├── UnsupportedError   4   this model cannot go where it was asked to go
+├── StageError         5   a stage failed while running
+├── DeviceError        6   the device could not be reached or died
+└── BudgetError        7   everything ran; a budget in the recipe was missed
+
+70 is a bug in edgekit, 130 an interrupt; both are decided by the one catcher, in ``cli``.
+"""
+
+from __future__ import annotations
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class EdgekitError(Exception):
+    """An expected failure: ``message`` says what, where and what was found; ``hint`` what to do."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class RecipeError(EdgekitError):
+    exit_code = 2
+
+
+class DependencyError(EdgekitError):
+    exit_code = 3
+
+
+class UnsupportedError(EdgekitError):
+    exit_code = 4
+
+
+class StageError(EdgekitError):
+    exit_code = 5
+
+
+class DeviceError(EdgekitError):
+    exit_code = 6
+
+
+class BudgetError(EdgekitError):
+    exit_code = 7
+
+
+ERRORS: dict[str, type[EdgekitError]] = {
+    error.__name__: error
+    for error in (
+        RecipeError,
+        DependencyError,
+        UnsupportedError,
+        StageError,
+        DeviceError,
+        BudgetError,
+    )
+}
