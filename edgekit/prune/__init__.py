@@ -1,0 +1,1 @@
+"""Structured channel pruning of Keras graphs: graph, importance, selection, surgery, recovery."""

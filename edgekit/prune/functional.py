@@ -1,0 +1,93 @@
+"""Read a Keras 3 model as named operations, and make independent copies of it through its config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from edgekit.errors import UnsupportedError
+
+EditConfig = Callable[[str, dict[str, Any]], None]
+"""Changes one operation's config in place; called with the operation's key and its config."""
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """Return the model as a functional graph (a built Sequential is rewrapped around the same layers).
+
+    Raises UnsupportedError for subclassed or unbuilt models: their graph cannot be read.
+    """
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            raise UnsupportedError(
+                f"model '{model.name}' has no input shape yet", "Call model.build(...) before saving it."
+            )
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    if not hasattr(model, "_nodes_by_depth"):
+        raise UnsupportedError(
+            f"model '{model.name}' is a {type(model).__name__}, not a functional graph, and cannot be pruned",
+            "Rebuild it with keras.Model(inputs, outputs), or leave pruning out ([prune] enabled = false).",
+        )
+    return model
+
+
+def inner_graph(operation: Any) -> Any | None:
+    """Return the graph of a nested functional or Sequential model, or None for every other operation."""
+    if isinstance(operation, keras.Sequential):
+        return operation._functional
+    return operation if hasattr(operation, "_nodes_by_depth") else None
+
+
+def nodes_in_order(graph: Any) -> Iterator[Any]:
+    """Yield the calls of a graph, producers before consumers, always in the same order."""
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        yield from graph._nodes_by_depth[depth]
+
+
+def operations(model: keras.Model, prefix: str = "") -> dict[str, Any]:
+    """Map ``outer/inner/name`` to every operation that is not itself a nested model, in graph order."""
+    found: dict[str, Any] = {}
+    for operation in (inner_graph(model) or model).operations:
+        key = prefix + operation.name
+        if inner_graph(operation) is None:
+            found[key] = operation
+        else:
+            found.update(operations(operation, key + "/"))
+    return found
+
+
+def rebuild(model: keras.Model, edit: EditConfig) -> keras.Model:
+    """Make a new model with fresh weights from the config of this one, after ``edit`` saw every operation."""
+    try:
+        config = model.get_config()
+        _edit_layers(config["layers"], edit, "")
+        return keras.Model.from_config(config)
+    except (ValueError, TypeError, NotImplementedError, KeyError) as error:
+        raise UnsupportedError(
+            f"model '{model.name}' cannot be rebuilt from its config: {error}",
+            "Lambda layers and custom classes without get_config() cannot be pruned.",
+        ) from error
+
+
+def copy_model(model: keras.Model) -> keras.Model:
+    """Make an independent copy: own layers, own weights, nothing shared and nothing compiled."""
+    copied = rebuild(model, lambda key, config: None)
+    for source, target in zip(operations(model).values(), operations(copied).values(), strict=True):
+        if isinstance(source, keras.Layer):
+            for old, new in zip(source.weights, target.weights, strict=True):
+                new.assign(old)
+    return copied
+
+
+def _edit_layers(layers: list[dict[str, Any]], edit: EditConfig, prefix: str) -> None:
+    for entry in layers:
+        # The shape a layer was built for is remembered here; dropping it lets the first call build it anew.
+        entry.pop("build_config", None)
+        config = entry["config"]
+        key = prefix + config["name"]
+        if entry["class_name"] in ("Functional", "Sequential", "Model") and "layers" in config:
+            config.pop("build_input_shape", None)
+            _edit_layers(config["layers"], edit, key + "/")
+        else:
+            edit(key, config)

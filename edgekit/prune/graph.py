@@ -1,0 +1,239 @@
+"""The channel graph of a model: what can be removed, what must go together, and what it saves.
+
+A *unit* is one decision: all channels, in all layers, that exist or vanish together. A *block* is a set of
+units that sit at the same places and are therefore interchangeable; widths are rounded per block.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.prune.channels import Channels, IntArray
+from edgekit.prune.functional import as_functional, inner_graph, nodes_in_order, operations
+from edgekit.prune.recorder import Call, Flow, Recorder, opaque
+from edgekit.prune.rules import RULES
+
+Role = Literal["out", "in", "scale", "through"]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightAxis:
+    """One axis of one weight whose positions are channels; ``units[i]`` is -1 where position i always stays.
+
+    role: "out" the layer makes these channels, "in" it reads them (zeroing the rows removes the channel),
+    "scale" batch-norm gamma, "through" any other per-channel weight.
+    """
+
+    layer: str
+    weight: int
+    axis: int
+    role: Role
+    units: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigField:
+    """A width written in a layer's config: ``config[field]``, or its element ``index``."""
+
+    layer: str
+    field: str
+    index: int | None
+    units: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class MacTerm:
+    """Multiply-accumulates of one call: ``factor`` x kept inputs x kept outputs."""
+
+    layer: str
+    factor: int
+    inputs: IntArray
+    outputs: IntArray
+
+    def count(self, kept: BoolArray) -> int:
+        return self.factor * count_kept(self.inputs, kept) * count_kept(self.outputs, kept)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Interchangeable units, in channel order, and the layers that produce them."""
+
+    layers: tuple[str, ...]
+    units: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A layer whose output width stays, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """Everything pruning needs to know about a model; it refers to layers by key (``outer/inner/name``)."""
+
+    unit_count: int
+    blocks: tuple[Block, ...]
+    frozen: tuple[Frozen, ...]
+    axes: tuple[WeightAxis, ...]
+    fields: tuple[ConfigField, ...]
+    mac_terms: tuple[MacTerm, ...]
+    weight_shapes: dict[str, tuple[tuple[int, ...], ...]]
+
+    def all_kept(self) -> BoolArray:
+        return np.ones(self.unit_count, dtype=np.bool_)
+
+    def macs(self, kept: BoolArray | None = None) -> int:
+        """Count multiply-accumulates per sample with the units of the mask ``kept`` (all by default)."""
+        mask = self.all_kept() if kept is None else kept
+        return sum(term.count(mask) for term in self.mac_terms)
+
+    def macs_per_layer(self, kept: BoolArray | None = None) -> dict[str, int]:
+        mask = self.all_kept() if kept is None else kept
+        totals: dict[str, int] = {}
+        for term in self.mac_terms:
+            totals[term.layer] = totals.get(term.layer, 0) + term.count(mask)
+        return totals
+
+    def params(self, kept: BoolArray | None = None) -> int:
+        """Count weights, batch-norm statistics included, with the units of ``kept`` (all by default)."""
+        mask = self.all_kept() if kept is None else kept
+        sizes = {layer: [list(shape) for shape in shapes] for layer, shapes in self.weight_shapes.items()}
+        for axis in self.axes:
+            sizes[axis.layer][axis.weight][axis.axis] = count_kept(axis.units, mask)
+        return sum(math.prod(shape) for shapes in sizes.values() for shape in shapes)
+
+
+def count_kept(units: IntArray, kept: BoolArray) -> int:
+    """Count the positions of a channel vector that stay (-1 always does)."""
+    return int(np.count_nonzero(stays(units, kept)))
+
+
+def stays(units: IntArray, kept: BoolArray) -> BoolArray:
+    """Say for every position of a channel vector whether it stays."""
+    if kept.size == 0:
+        return np.ones(units.shape, dtype=np.bool_)
+    return (units < 0) | kept[np.maximum(units, 0)]
+
+
+def analyze(model: keras.Model) -> ChannelGraph:
+    """Find the prunable units of a functional model. What no rule covers is frozen, never guessed.
+
+    Unknown spatial sizes count as 1 in the MACs, so their ratios stay meaningful where sizes are static.
+    """
+    functional = as_functional(model)
+    recorder = Recorder()
+    flows: dict[int, IntArray] = {}
+    for tensor in functional.inputs:
+        ids = _fresh(recorder.channels, tensor)
+        recorder.channels.freeze(ids, "is a model input")
+        flows[id(tensor)] = ids
+    _walk(recorder, functional, flows, "")
+    for tensor in functional.outputs:
+        recorder.channels.freeze(flows[id(tensor)], f"is the model output '{tensor._keras_history[0].name}'")
+    return _finish(recorder, functional)
+
+
+def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, IntArray], prefix: str) -> None:
+    """Follow the channels of one graph; ``flows`` holds those of its inputs and receives all others."""
+    for node in nodes_in_order(graph):
+        operation = node.operation
+        key = prefix + operation.name
+        if node.is_input:
+            recorder.field(key, "batch_shape", -1, flows[id(node.output_tensors[0])])
+            continue
+        inputs = [Flow(tuple(tensor.shape), flows[id(tensor)]) for tensor in node.input_tensors]
+        inner = inner_graph(operation)
+        if inner is not None:
+            inside = {id(tensor): flow.ids for tensor, flow in zip(inner.inputs, inputs, strict=True)}
+            _walk(recorder, inner, inside, key + "/")
+            outputs = [inside[id(tensor)] for tensor in inner.outputs]
+        else:
+            shapes = [tuple(tensor.shape) for tensor in node.output_tensors]
+            call = Call(recorder, key, operation, inputs, shapes, node.arguments.args, node.arguments.kwargs)
+            outputs = _apply_rule(call)
+        for tensor, ids in zip(node.output_tensors, outputs, strict=True):
+            flows[id(tensor)] = ids
+
+
+def _apply_rule(call: Call) -> list[IntArray]:
+    kind = type(call.operation)
+    if kind.__module__.startswith("keras.") and kind.__name__ in RULES:  # a user's class may share the name
+        return RULES[kind.__name__](call)
+    return opaque(call, f"{kind.__name__} has no pruning rule")
+
+
+def _fresh(channels: Channels, tensor: keras.KerasTensor) -> IntArray:
+    return channels.fresh(tensor.shape[-1] or 0) if len(tensor.shape) > 1 else channels.fresh(0)
+
+
+def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
+    """Turn coupled ids into numbered units, and units into blocks."""
+    channels = recorder.channels
+    roots = np.array([channels.find(identity) for identity in range(len(channels))], dtype=np.int64)
+    used = {
+        int(root) for record in recorder.axes.values() if record.role == "out" for root in roots[record.ids]
+    }
+    free = sorted(root for root in used if channels.frozen_because(root) is None)
+    number = np.full(len(channels), -1, dtype=np.int64)
+    number[free] = np.arange(len(free))
+
+    def units(ids: IntArray) -> IntArray:
+        result: IntArray = number[roots[ids]]
+        return result
+
+    axes = tuple(
+        WeightAxis(layer, weight, axis, record.role, units(record.ids))
+        for (layer, weight, axis), record in recorder.axes.items()
+    )
+    fields = tuple(ConfigField(*place, units(ids)) for place, ids in recorder.fields.items())
+    terms = tuple(
+        MacTerm(layer, factor, units(inputs), units(outputs))
+        for layer, factor, inputs, outputs in recorder.macs
+    )
+    frozen = tuple(
+        Frozen(layer, reason)
+        for layer, ids in recorder.produced.items()
+        if (reason := _frozen_reason(channels, ids)) is not None
+    )
+    shapes = {
+        key: tuple(tuple(weight.shape) for weight in layer.weights)
+        for key, layer in operations(model).items()
+        if isinstance(layer, keras.Layer)
+    }
+    return ChannelGraph(len(free), _blocks(axes, len(free)), frozen, axes, fields, terms, shapes)
+
+
+def _frozen_reason(channels: Channels, ids: IntArray) -> str | None:
+    reasons = [
+        reason for identity in ids.tolist() if (reason := channels.frozen_because(identity)) is not None
+    ]
+    if not reasons:
+        return None
+    part = "" if len(reasons) == len(ids) else f"{len(reasons)} of {len(ids)} channels: "
+    return part + reasons[0]
+
+
+def _blocks(axes: tuple[WeightAxis, ...], unit_count: int) -> tuple[Block, ...]:
+    """Group units by the multiset of places they occupy: those cost and round alike."""
+    places: list[list[tuple[int, int]]] = [[] for _ in range(unit_count)]
+    layers: list[list[str]] = [[] for _ in range(unit_count)]
+    for index, axis in enumerate(axes):
+        found, counts = np.unique(axis.units[axis.units >= 0], return_counts=True)
+        for unit, count in zip(found.tolist(), counts.tolist(), strict=True):
+            places[unit].append((index, count))
+            if axis.role == "out" and axis.layer not in layers[unit]:
+                layers[unit].append(axis.layer)
+    members: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for unit in range(unit_count):
+        members.setdefault(tuple(places[unit]), []).append(unit)
+    return tuple(Block(tuple(layers[units[0]]), tuple(units)) for units in members.values())

@@ -1,0 +1,98 @@
+"""What the rules write down while channels flow through a graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from edgekit.prune.channels import Channels, IntArray
+
+Shape = tuple[int | None, ...]
+
+
+class Flow(NamedTuple):
+    """A tensor on its way: its shape, and one channel id per position of its last axis."""
+
+    shape: Shape
+    ids: IntArray
+
+
+class AxisRecord(NamedTuple):
+    role: Any
+    ids: IntArray
+
+
+@dataclass
+class Recorder:
+    """Collects weight axes, widths and costs. A place met twice (a shared layer) couples its channels."""
+
+    channels: Channels = field(default_factory=Channels)
+    axes: dict[tuple[str, int, int], AxisRecord] = field(default_factory=dict)
+    fields: dict[tuple[str, str, int | None], IntArray] = field(default_factory=dict)
+    produced: dict[str, IntArray] = field(default_factory=dict)
+    macs: list[tuple[str, int, IntArray, IntArray]] = field(default_factory=list)
+
+    def axis(self, layer: str, weight: int, axis: int, role: str, ids: IntArray) -> None:
+        """Record that the positions of one weight axis are the channels ``ids``."""
+        known = self.axes.setdefault((layer, weight, axis), AxisRecord(role, ids))
+        self.channels.couple(known.ids, ids)
+
+    def field(self, layer: str, name: str, index: int | None, ids: IntArray) -> None:
+        """Record that a number in a layer's config counts the channels ``ids``."""
+        self.channels.couple(self.fields.setdefault((layer, name, index), ids), ids)
+
+    def produce(self, layer: str, count: int) -> IntArray:
+        """Return the channels a layer makes: the same ones in each of its calls."""
+        if layer not in self.produced:
+            self.produced[layer] = self.channels.fresh(count)
+        return self.produced[layer]
+
+    def cost(self, layer: str, factor: int, inputs: IntArray | None, outputs: IntArray | None) -> None:
+        """Record ``factor`` x inputs x outputs multiply-accumulates; None stands for one fixed channel."""
+        fixed = self.channels.fresh(1)
+        self.channels.freeze(fixed, "is a constant of the cost")
+        self.macs.append(
+            (layer, factor, fixed if inputs is None else inputs, fixed if outputs is None else outputs)
+        )
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one operation, as a rule sees it."""
+
+    recorder: Recorder
+    key: str
+    operation: Any
+    inputs: Sequence[Flow]
+    output_shapes: Sequence[Shape]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def weight(self, name: str) -> int | None:
+        """Return the index of a weight of the layer by name, or None where the layer has no such weight."""
+        names = [weight.name for weight in self.operation.weights]
+        return names.index(name) if name in names else None
+
+    def axis(self, weight: str, axis: int, role: str, ids: IntArray) -> None:
+        index = self.weight(weight)
+        if index is not None:
+            self.recorder.axis(self.key, index, axis, role, ids)
+
+
+def positions(shape: Shape) -> int:
+    """Count the spatial positions of a (batch, ..., channels) tensor; unknown sizes count as 1."""
+    return math.prod(size or 1 for size in shape[1:-1])
+
+
+def opaque(call: Call, reason: str) -> list[IntArray]:
+    """Freeze what goes in and what comes out of an operation that no rule covers."""
+    for flow in call.inputs:
+        call.recorder.channels.freeze(flow.ids, f"feeds '{call.key}': {reason}")
+    outputs = []
+    for shape in call.output_shapes:
+        ids = call.recorder.channels.fresh((shape[-1] or 0) if len(shape) > 1 else 0)
+        call.recorder.channels.freeze(ids, f"comes from '{call.key}': {reason}")
+        outputs.append(ids)
+    return outputs

@@ -1,0 +1,208 @@
+"""Train a pruned model back: distillation from the unpruned one, plus the task's loss where labels exist."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from edgekit.errors import StageError
+from edgekit.prune.distillation import Distillation
+from edgekit.prune.signature import Arrays, as_tensors, call, predict, sample_count
+
+Tensors = dict[str, tf.Tensor]
+Loss = Callable[[Tensors, Tensors], tf.Tensor]
+Progress = Callable[[float, str], None]
+
+WEIGHT_DECAY = 1e-4
+CLIP_NORM = 10.0
+WARMUP = 0.1  # share of all steps in which the learning rate rises linearly
+EMA_MOMENTUM = 0.99
+
+
+@dataclass(frozen=True)
+class RecoverySettings:
+    """How long and how hard to train. ``augment`` jitters brightness and contrast of image-like inputs."""
+
+    epochs: int = 10
+    batch: int = 16
+    learning_rate: float = 1e-3
+    distil_weight: float = 1.0
+    seed: int = 0
+    ema: bool = False
+    augment: bool = False
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Mean losses of one epoch; ``label_loss`` is None without labels."""
+
+    total_loss: float
+    distil_loss: float
+    label_loss: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RecoveryResult:
+    """What happened: ``seconds`` includes running the teacher once."""
+
+    epochs: tuple[Epoch, ...]
+    seconds: float
+    samples: int
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures a report needs, as plain JSON values."""
+        return {
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "epochs": [vars(epoch) for epoch in self.epochs],
+        }
+
+
+def recover(
+    student: keras.Model,
+    teacher: keras.Model,
+    inputs: Arrays,
+    labels: Arrays | None,
+    loss: Loss | None,
+    settings: RecoverySettings,
+    progress: Callable[[float, str], None],
+) -> RecoveryResult:
+    """Train ``student`` in place on loss(outputs, labels) + distil_weight x distance from the teacher.
+
+    AdamW with a short warm-up and one cosine to zero; the last epoch is the result, nothing is selected on
+    data. Reproducible to the bit where the caller enabled TensorFlow's op determinism.
+    Raises StageError on a non-finite loss.
+    """
+    start = time.monotonic()
+    samples = sample_count(inputs)
+    if (labels is None) != (loss is None):
+        raise ValueError("labels and loss belong together: give both or neither")
+    keras.utils.set_random_seed(settings.seed)
+    _reset_seed_generators(student, settings.seed)
+    progress(0.0, "running the unpruned model once")
+    taught = predict(teacher, inputs, settings.batch)
+    distillation = Distillation.fit(taught)
+    batch = min(settings.batch, samples)
+    steps = samples // batch
+    optimizer = _optimizer(student, settings, steps * settings.epochs)
+    train = _train_step(student, optimizer, distillation, loss, settings)
+    random = np.random.default_rng(settings.seed)
+    columns = {"inputs": inputs, "taught": taught, "labels": labels or {}}
+
+    epochs: list[Epoch] = []
+    for number in range(settings.epochs):
+        began = time.monotonic()
+        sums = np.zeros(2)
+        for index, chosen in enumerate(random.permutation(samples)[: steps * batch].reshape(steps, batch)):
+            parts = {
+                name: as_tensors({key: array[chosen] for key, array in arrays.items()})
+                for name, arrays in columns.items()
+            }
+            values = np.array([float(value) for value in train(parts, tf.constant(number * steps + index))])
+            if not np.all(np.isfinite(values)):
+                raise StageError(
+                    f"recovery: the loss became {values.tolist()} in epoch {number + 1}, step {index + 1}",
+                    "Lower [prune] learning_rate, and check the labels and the loss of the adapter.",
+                )
+            sums += values
+        epochs.append(_epoch(sums / steps, loss is not None, settings, time.monotonic() - began))
+        progress((number + 1) / settings.epochs, f"epoch {number + 1}: loss {epochs[-1].total_loss:.4f}")
+    if settings.ema:
+        optimizer.finalize_variable_values(student.trainable_variables)
+    return RecoveryResult(tuple(epochs), time.monotonic() - start, samples)
+
+
+def _epoch(
+    means: npt.NDArray[np.float64], labelled: bool, settings: RecoverySettings, seconds: float
+) -> Epoch:
+    distil, label = (float(value) for value in means)
+    total = settings.distil_weight * distil + (label if labelled else 0.0)
+    return Epoch(total, distil, label if labelled else None, seconds)
+
+
+def _optimizer(student: keras.Model, settings: RecoverySettings, steps: int) -> keras.optimizers.Optimizer:
+    """Make AdamW; biases and batch norm do not decay."""
+    warmup = max(1, math.ceil(WARMUP * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=settings.learning_rate / 25,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=settings.learning_rate,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=WEIGHT_DECAY,
+        global_clipnorm=CLIP_NORM,
+        use_ema=settings.ema,
+        ema_momentum=EMA_MOMENTUM,
+    )
+    optimizer.exclude_from_weight_decay(
+        var_list=[variable for variable in student.trainable_variables if len(variable.shape) < 2]
+    )
+    optimizer.build(student.trainable_variables)
+    return optimizer
+
+
+def _train_step(
+    student: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    distillation: Distillation,
+    loss: Loss | None,
+    settings: RecoverySettings,
+) -> Callable[[dict[str, Tensors], tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Trace one optimizer step; it returns the distillation loss and the label loss."""
+
+    def step(parts: dict[str, Tensors], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        samples = parts["inputs"]
+        if settings.augment:
+            samples = {name: _jitter(value, settings.seed, number) for name, value in samples.items()}
+        with tf.GradientTape() as tape:
+            outputs = call(student, samples, training=True)
+            distil = distillation(outputs, parts["taught"])
+            label = tf.zeros(()) if loss is None else tf.cast(loss(outputs, parts["labels"]), tf.float32)
+            total = settings.distil_weight * distil + label + _regularization(student)
+        variables = student.trainable_variables
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        optimizer.apply(
+            [
+                tf.zeros_like(variable) if gradient is None else gradient
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ],
+            variables,
+        )
+        return distil, label
+
+    traced: Callable[[dict[str, Tensors], tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = tf.function(step)
+    return traced
+
+
+def _regularization(student: keras.Model) -> tf.Tensor:
+    return tf.add_n([tf.zeros(()), *student.losses])
+
+
+def _jitter(images: tf.Tensor, seed: int, number: tf.Tensor) -> tf.Tensor:
+    """Change brightness by up to 10 % of the range, contrast by up to 20 %; other tensors pass unchanged."""
+    if len(images.shape) != 4 or not images.dtype.is_floating:
+        return images
+    low, high = tf.reduce_min(images), tf.reduce_max(images)
+    shape = (tf.shape(images)[0], 1, 1, 1)
+    contrast = tf.random.stateless_uniform(shape, (seed, 2 * number), 0.8, 1.2, images.dtype)
+    shift = tf.random.stateless_uniform(shape, (seed, 2 * number + 1), -0.1, 0.1, images.dtype) * (high - low)
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    return tf.clip_by_value((images - mean) * contrast + mean + shift, low, high)
+
+
+def _reset_seed_generators(model: keras.Model, seed: int) -> None:
+    """Give dropout the same random stream in every run: its state was drawn when the model was built."""
+    for variable in model.variables:
+        if variable.name == "seed_generator_state":
+            variable.assign(np.array([seed, 0], dtype=variable.dtype))

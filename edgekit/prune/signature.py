@@ -1,0 +1,90 @@
+"""Name the inputs and outputs of a model, whatever structure it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def input_names(model: keras.Model) -> list[str]:
+    return [tensor.name for tensor in model.inputs]
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Return the output names in flat order: the keys of a dict, else the names of the last layers."""
+    structure = model.output
+    if isinstance(structure, dict):
+        return ["_".join(str(part) for part in path) for path, _ in keras.tree.flatten_with_path(structure)]
+    names: list[str] = []
+    for tensor in model.outputs:
+        name = tensor._keras_history[0].name
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names
+
+
+def output_shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
+    return {
+        name: tuple(tensor.shape) for name, tensor in zip(output_names(model), model.outputs, strict=True)
+    }
+
+
+def call(model: keras.Model, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+    """Run the model on inputs by name and return its outputs by name."""
+    flat = [inputs[name] for name in input_names(model)]
+    structure = model.input
+    packed = (
+        flat[0]
+        if len(flat) == 1 and not isinstance(structure, dict)
+        else (keras.tree.pack_sequence_as(structure, flat))
+    )
+    return dict(zip(output_names(model), keras.tree.flatten(model(packed, training=training)), strict=True))
+
+
+def sample_count(arrays: Mapping[str, npt.NDArray[Any]]) -> int:
+    return len(next(iter(arrays.values())))
+
+
+def batches(arrays: Mapping[str, npt.NDArray[Any]], batch: int) -> Iterator[Arrays]:
+    """Yield consecutive slices of at most ``batch`` samples."""
+    for start in range(0, sample_count(arrays), batch):
+        yield {name: array[start : start + batch] for name, array in arrays.items()}
+
+
+def predict(model: keras.Model, inputs: Arrays, batch: int = 16) -> Arrays:
+    """Compute all outputs for all samples as numpy arrays, by name."""
+    forward = tf.function(lambda tensors: call(model, tensors), reduce_retracing=True)
+    parts = [
+        {name: value.numpy() for name, value in forward(as_tensors(part)).items()}
+        for part in batches(inputs, batch)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def as_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(array) for name, array in arrays.items()}
+
+
+def find_detections(shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, str]:
+    """Map each box output to the score output that says how much its rows matter.
+
+    A pair is an output of shape (batch, N, 4) beside exactly one of shape (batch, N, classes), same N.
+    """
+    pairs = {}
+    for boxes, shape in shapes.items():
+        if len(shape) != 3 or shape[-1] != 4:
+            continue
+        scores = [
+            name
+            for name, other in shapes.items()
+            if name != boxes and len(other) == 3 and other[1] == shape[1]
+        ]
+        if len(scores) == 1:
+            pairs[boxes] = scores[0]
+    return pairs
