@@ -1,0 +1,194 @@
+"""The report as data: what ``report.json`` holds, and the source of its JSON Schema.
+
+Units are in the names: ms, ns, bytes, points (hundredths of the metric: mAP 0.50 -> 0.49 is 1 point).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Place = Literal["host", "device"]
+Status = Literal["baseline", "shipped", "kept", "dropped", "unscored"]
+Outcome = Literal["passed", "missed", "failed", "unscored"]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Accuracy(Model):
+    """The task metric of one artifact, run in its own runtime on the test samples."""
+
+    metric: str = Field(description="name of the primary metric, e.g. mAP@[.5:.95] or top-1")
+    value: float = Field(description="0 to 1, higher is better")
+    secondary: dict[str, float] = Field(default={}, description="other figures of the task, e.g. mAP@.5")
+    per_class: dict[str, float] = Field(default={}, description="the primary metric for each class")
+    samples: int = Field(description="how many test samples were scored")
+    drop_points: float | None = Field(default=None, description="baseline minus this, in points")
+    drop_low_points: float | None = Field(default=None, description="paired bootstrap interval, lower end")
+    drop_high_points: float | None = Field(default=None, description="paired bootstrap interval, upper end")
+    interval_level: float = 0.95
+    runtime: str
+    runtime_version: str
+
+
+class OpTime(Model):
+    """Time in one op (or fused group) of the network, per inference."""
+
+    name: str
+    kind: str
+    ms: float
+
+
+class Latency(Model):
+    """Latency of one artifact. Host figures are never a board's figures: ``place`` says where."""
+
+    place: Place
+    machine: str = Field(description="CPU model and core count of where it ran")
+    runtime: str
+    runtime_version: str
+    threads: int
+    warmup_calls: int
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    samples_ns: list[int] = Field(description="raw time per call, in the order measured (a group's mean for very short calls)")
+    calls_per_sample: int = Field(description="calls in one timed group; 1 where a call is far above timer noise")
+    load_ms: float
+    first_call_ms: float
+    peak_memory_bytes: int = Field(description="VmHWM of a fresh process that loaded and ran only this artifact")
+    flags: list[str] = Field(default=[], description="unstable | throttled | busy | emulated | cpu_fallback")
+    ops: list[OpTime] = Field(default=[], description="empty where the runtime gives none")
+    ops_note: str = Field(default="", description="why there are no per-op times, if so")
+
+
+class Variant(Model):
+    """One row: the model after some of the steps, as one artifact for one target."""
+
+    name: str = Field(description="float32 | pruned-float32 | int8 | pruned-int8 | ...")
+    steps: list[str] = Field(description="what was done, in order: prune, quantize")
+    format: str
+    precision: str
+    file: str = Field(description="path of the artifact, relative to the build folder; empty if it was not made")
+    sha256: str
+    size_bytes: int
+    parameters: int | None = None
+    macs: int | None = None
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+    latency_note: str = Field(default="", description="why there is no latency, if so")
+    speedup: float | None = Field(default=None, description="baseline min_ms / this min_ms, interleaved in one run")
+    speedup_p50: float | None = None
+    status: Status
+    cause: str = Field(default="", description="why it was dropped or could not be scored, as one sentence")
+    warnings: list[str] = []
+
+
+class StepGain(Model):
+    """What one step bought on this target: the row before against the row after."""
+
+    step: str
+    before: str
+    after: str
+    size_ratio: float = Field(description="bytes after / bytes before")
+    speedup: float | None = Field(description="min_ms before / min_ms after")
+    accuracy_points: float | None = Field(description="after minus before, in points")
+    kept: bool
+    cause: str = ""
+
+
+class BudgetResult(Model):
+    """One budget of the recipe against what the shipped artifact reached."""
+
+    name: str
+    limit: float
+    reached: float | None = Field(description="null: could not be measured, which is a miss")
+    unit: str
+    passed: bool
+    note: str = ""
+
+
+class TargetReport(Model):
+    """One target's verdict and everything behind it."""
+
+    target: str
+    title: str
+    family: str
+    outcome: Outcome
+    sentence: str = Field(description="the verdict in one sentence")
+    baseline: str = Field(description="name of the float, unpruned variant")
+    shipped: str = Field(description="name of the variant that ships, or empty")
+    variants: list[Variant]
+    steps: list[StepGain]
+    budgets: list[BudgetResult]
+    bundle: str = Field(default="", description="folder with what to deploy, relative to the build folder")
+
+
+class PruneSummary(Model):
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    recovery: str = Field(description="labels + distillation | distillation | none")
+    recovery_epochs: int
+    exactness_error: float = Field(description="pruned against zeroed original before recovery, relative")
+    frozen: list[str] = Field(default=[], description="layers left alone, with the reason")
+    teacher_metric: float | None = None
+
+
+class Source(Model):
+    """The trained model as it came in."""
+
+    path: str
+    format: str
+    sha256: str
+    size_bytes: int
+    parameters: int | None = None
+    task: str
+    warnings: list[str] = []
+
+
+class Environment(Model):
+    edgekit: str
+    python: str
+    system: str
+    machine: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    libraries: dict[str, str]
+
+
+class Failure(Model):
+    """A step that failed: nothing that depends on it exists."""
+
+    step: str
+    targets: list[str]
+    error: str
+    message: str
+    hint: str = ""
+    exit_code: int
+
+
+class Report(Model):
+    """The whole report of one build."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(description="name of the recipe's folder or model")
+    created: str = Field(description="UTC, ISO 8601")
+    duration_s: float
+    exit_code: int
+    source: Source
+    targets: list[TargetReport]
+    prune: PruneSummary | None = None
+    failures: list[Failure] = []
+    environment: Environment
+    recipe_sha256: str
+    test_samples: int
+    calibration_samples: int
+    warnings: list[str] = []
