@@ -16,7 +16,7 @@ AGENT = Path(__file__).with_name("agent.py")
 
 
 class Session(Protocol):
-    """A loaded model. Tensors are dicts of ``name``, ``shape`` (-1 where dynamic) and numpy ``dtype`` name."""
+    """A loaded model. A tensor is a dict: ``name``, ``shape`` (-1 where dynamic), numpy ``dtype`` name."""
 
     runtime: str
     version: str
@@ -35,8 +35,8 @@ class Session(Protocol):
 def open_model(path: Path, format: str, threads: int = 1) -> Session:
     """Load an artifact in its runtime, in this process.
 
-    Raises UnsupportedError for a format without a runtime, DependencyError without the library, StageError for
-    a file that the runtime refuses.
+    Raises UnsupportedError for a format without a runtime, DependencyError without the library,
+    StageError for a file that the runtime refuses.
     """
     name = _module_name(format)
     try:
@@ -54,7 +54,7 @@ def open_model(path: Path, format: str, threads: int = 1) -> Session:
 
 
 def files(format: str) -> list[Path]:
-    """Return the files a device needs to run this format: the agent, then the runtime's module and its parts."""
+    """Return what a device needs to run this format: agent, runtime module, per-op profiler."""
     module = _module_name(format).rpartition(".")[2]
     return [AGENT, AGENT.with_name(f"{module}.py"), AGENT.with_name(f"{module}_ops.py")]
 

@@ -1,6 +1,7 @@
 """Run a .tflite file with LiteRT, or with its predecessor tflite_runtime where only that exists (32-bit ARM).
 
-This file is also copied to devices and runs there alone: it imports nothing of edgekit and keeps to Python 3.9.
+This file is also copied to devices and runs there alone: it imports nothing of edgekit and keeps to
+Python 3.9.
 """
 
 from __future__ import annotations
@@ -83,13 +84,12 @@ def open_model(path: str, threads: int = 1) -> Session:
 
 
 def _signature_names(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
-    """Return name -> tensor index of the default signature, or of the only one there is; empty without one."""
+    """Return name -> tensor index of the default (or the only) signature; empty where there is none."""
     signatures = interpreter.get_signature_list()
     if _SIGNATURE not in signatures and len(signatures) != 1:
         return {}, {}
-    runner = interpreter.get_signature_runner(
-        _SIGNATURE if _SIGNATURE in signatures else next(iter(signatures))
-    )
+    key = _SIGNATURE if _SIGNATURE in signatures else next(iter(signatures))
+    runner = interpreter.get_signature_runner(key)
     return (
         {name: int(detail["index"]) for name, detail in runner.get_input_details().items()},
         {name: int(detail["index"]) for name, detail in runner.get_output_details().items()},
@@ -97,7 +97,7 @@ def _signature_names(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _named(details: list[dict[str, Any]], names: dict[str, int]) -> list[tuple[str, dict[str, Any]]]:
-    """Put signature names on tensors. One tensor may carry two output names; a tensor without one keeps its own."""
+    """Put signature names on tensors: one may carry several; one that has none keeps its own name."""
     named: list[tuple[str, dict[str, Any]]] = []
     for detail in {int(d["index"]): d for d in details}.values():
         here = [name for name, index in names.items() if index == int(detail["index"])]

@@ -1,6 +1,7 @@
 """Run an .onnx file with ONNX Runtime on the CPU.
 
-This file is also copied to devices and runs there alone: it imports nothing of edgekit and keeps to Python 3.9.
+This file is also copied to devices and runs there alone: it imports nothing of edgekit and keeps to
+Python 3.9.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Session:
 
 
 def session_options(threads: int) -> Any:
-    """Return options for ``threads`` within an op, one op at a time, with warnings off (they go to stderr)."""
+    """Return options for ``threads`` within an op, one op at a time, without warnings on stderr."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
