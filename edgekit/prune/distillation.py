@@ -45,7 +45,8 @@ class Distillation:
     def __call__(self, outputs: Tensors, taught: Tensors) -> tf.Tensor:
         if not self.distances:
             return tf.zeros(())
-        return tf.add_n([distance(outputs, taught) for distance in self.distances]) / len(self.distances)
+        targets = {name: tf.cast(value, tf.float32) for name, value in taught.items()}
+        return tf.add_n([distance(outputs, targets) for distance in self.distances]) / len(self.distances)
 
 
 def _choose(name: str, array: npt.NDArray[Any], taught: Arrays, pairs: dict[str, str]) -> Distance:

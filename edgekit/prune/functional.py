@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 
 from edgekit.errors import UnsupportedError
 
@@ -78,6 +80,11 @@ def copy_model(model: keras.Model) -> keras.Model:
             for old, new in zip(source.weights, target.weights, strict=True):
                 new.assign(old)
     return copied
+
+
+def weight_array(weight: keras.Variable) -> npt.NDArray[Any]:
+    """Return a copy of a weight's values (keras.ops.convert_to_numpy warns under numpy 2)."""
+    return np.array(weight.value.numpy())
 
 
 def _edit_layers(layers: list[dict[str, Any]], edit: EditConfig, prefix: str) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edgekit.errors import StageError
-from edgekit.prune.functional import as_functional, operations
+from edgekit.prune.functional import as_functional, operations, weight_array
 from edgekit.prune.graph import ChannelGraph
 from edgekit.prune.signature import (
     Arrays,
@@ -77,7 +77,7 @@ def l2(model: keras.Model, graph: ChannelGraph, inputs: Arrays, seed: int) -> Im
     total = np.zeros(graph.unit_count)
     for axis in graph.axes:
         if axis.role == "out":
-            array = keras.ops.convert_to_numpy(layers[axis.layer].weights[axis.weight]).astype(np.float64)
+            array = weight_array(layers[axis.layer].weights[axis.weight]).astype(np.float64)
             others = tuple(other for other in range(array.ndim) if other != axis.axis)
             inside = axis.units >= 0
             np.add.at(total, axis.units[inside], np.sqrt(np.sum(array**2, axis=others))[inside])
@@ -93,7 +93,7 @@ def bn(model: keras.Model, graph: ChannelGraph, inputs: Arrays, seed: int) -> Im
     total, count = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
     for axis in graph.axes:
         if axis.role == "scale":
-            gamma = np.abs(keras.ops.convert_to_numpy(layers[axis.layer].weights[axis.weight]))
+            gamma = np.abs(weight_array(layers[axis.layer].weights[axis.weight]))
             inside = axis.units >= 0
             np.add.at(total, axis.units[inside], gamma[inside].astype(np.float64))
             np.add.at(count, axis.units[inside], 1.0)

@@ -19,7 +19,7 @@ def input_names(model: keras.Model) -> list[str]:
 
 def output_names(model: keras.Model) -> list[str]:
     """Return the output names in flat order: the keys of a dict, else the names of the last layers."""
-    structure = model.output
+    structure = None if isinstance(model, keras.Sequential) else model.output
     if isinstance(structure, dict):
         return ["_".join(str(part) for part in path) for path, _ in keras.tree.flatten_with_path(structure)]
     names: list[str] = []
@@ -38,7 +38,7 @@ def output_shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
 def call(model: keras.Model, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
     """Run the model on inputs by name and return its outputs by name."""
     flat = [inputs[name] for name in input_names(model)]
-    structure = model.input
+    structure = None if isinstance(model, keras.Sequential) else model.input
     packed = (
         flat[0]
         if len(flat) == 1 and not isinstance(structure, dict)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import StageError
-from edgekit.prune.functional import as_functional, copy_model, operations, rebuild
+from edgekit.prune.functional import as_functional, copy_model, operations, rebuild, weight_array
 from edgekit.prune.graph import BoolArray, ChannelGraph, ConfigField, count_kept, stays
 from edgekit.prune.selection import Selection
 from edgekit.prune.signature import Arrays, predict
@@ -53,7 +53,7 @@ def zeroed(model: keras.Model, graph: ChannelGraph, selection: Selection) -> ker
         weight = layers[axis.layer].weights[axis.weight]
         shape = [1] * len(weight.shape)
         shape[axis.axis] = -1
-        weight.assign(keras.ops.convert_to_numpy(weight) * stays(axis.units, kept).reshape(shape))
+        weight.assign(weight_array(weight) * stays(axis.units, kept).reshape(shape))
     return copied
 
 
@@ -84,7 +84,7 @@ def _copy_sliced(source: keras.Model, pruned: keras.Model, graph: ChannelGraph, 
         if not isinstance(layer, keras.Layer):
             continue
         for index, weight in enumerate(layer.weights):
-            array = keras.ops.convert_to_numpy(weight)
+            array = weight_array(weight)
             for axis in range(array.ndim):
                 units = cuts.get((key, index, axis))
                 if units is not None:

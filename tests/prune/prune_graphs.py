@@ -1,4 +1,4 @@
-"""Small models, one per way channels can be tied together. Each is built fresh, seeded, with random statistics."""
+"""Small models, one per way channels can be tied together; each is built fresh from a seed."""
 
 from __future__ import annotations
 
@@ -173,10 +173,8 @@ def detector_ops_tail() -> keras.Model:
     i = image()
     x = conv(conv(i, 32, "stem", strides=2), 48, "body")
     cells = (SIZE // 2) ** 2
-    centre = (
-        np.stack(np.meshgrid(np.arange(SIZE // 2), np.arange(SIZE // 2)), axis=-1).reshape(1, cells, 2) * 2.0
-        + 1
-    )
+    steps = np.arange(SIZE // 2) * 2.0 + 1.0
+    centre = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(1, cells, 2)
     sides = keras.ops.reshape(L.Conv2D(4, 1, name="ltrb")(conv(x, 32, "box_tower")), (-1, cells, 4))
     sides = keras.ops.exp(keras.ops.minimum(sides, 3.0)) * 2.0
     grid = centre.astype("float32")
@@ -263,16 +261,18 @@ GRAPHS: dict[str, Callable[[], keras.Model]] = {
 
 
 def build(name: str, seed: int = 0) -> keras.Model:
-    """Build one graph and give every weight a random value, so that no channel is zero or alike by accident."""
+    """Build one graph; random biases and statistics too, so that no two channels are alike."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     model = GRAPHS[name]()
     random = np.random.default_rng(seed)
     for weight in model.weights:
-        array = random.normal(0.0, 0.2, weight.shape)
         if weight.name in ("gamma", "moving_variance"):
-            array = random.uniform(0.5, 1.5, weight.shape)
-        weight.assign(array)
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        elif len(weight.shape) == 1:
+            weight.assign(random.uniform(0.1, 0.5, weight.shape))  # positive: no ReLU is dead everywhere
+        if weight.name == "moving_mean":
+            weight.assign(random.normal(0.0, 0.05, weight.shape))
     return model
 
 

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import prune_graphs
+import pytest
+import tensorflow as tf
+
+from edgekit.errors import StageError
+from edgekit.prune.distillation import Distillation
+from edgekit.prune.functional import weight_array
+from edgekit.prune.graph import analyze
+from edgekit.prune.importance import IMPORTANCE
+from edgekit.prune.recovery import RecoverySettings, recover
+from edgekit.prune.selection import select
+from edgekit.prune.signature import as_tensors, predict
+from edgekit.prune.surgery import prune
+
+pytestmark = pytest.mark.slow
+
+QUICK = RecoverySettings(epochs=4, batch=8, learning_rate=3e-3)
+
+
+def silent(fraction: float, message: str) -> None:
+    """Take progress and do nothing."""
+
+
+def pair(name: str, count: int = 64) -> tuple[keras.Model, keras.Model, dict[str, Any]]:
+    """Build a model, its pruned half and samples for both."""
+    teacher = prune_graphs.build(name)
+    graph = analyze(teacher)
+    selection = select(graph, IMPORTANCE["l2"](teacher, graph, {}, 0), 0.5)
+    return teacher, prune(teacher, graph, selection), prune_graphs.samples(teacher, count)
+
+
+@pytest.mark.parametrize("name", ["chain", "detector_ops_tail", "flatten_dense", "two_inputs", "sequential"])
+def test_distillation_brings_the_student_closer(name: str) -> None:
+    teacher, student, inputs = pair(name)
+    taught = predict(teacher, inputs)
+    distance = Distillation.fit(taught)
+    before = float(distance(as_tensors(predict(student, inputs)), as_tensors(taught)))
+    result = recover(student, teacher, inputs, None, None, QUICK, silent)
+    after = float(distance(as_tensors(predict(student, inputs)), as_tensors(taught)))
+    assert after < before
+    assert result.epochs[-1].distil_loss < result.epochs[0].distil_loss
+    assert result.epochs[-1].label_loss is None
+    assert len(result.epochs) == QUICK.epochs
+
+
+def test_the_teacher_is_untouched_and_nothing_stays_compiled() -> None:
+    teacher, student, inputs = pair("chain")
+    before = [weight_array(weight) for weight in teacher.weights]
+    recover(student, teacher, inputs, None, None, QUICK, silent)
+    for old, weight in zip(before, teacher.weights, strict=True):
+        np.testing.assert_array_equal(old, weight_array(weight))
+    assert not student.compiled
+    assert getattr(student, "optimizer", None) is None
+
+
+def classes_of(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Label images by which colour is strongest: something the random teacher cannot know."""
+    return {"class": inputs["image"].mean(axis=(1, 2)).argmax(axis=-1).astype(np.int32)}
+
+
+def cross_entropy(outputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> tf.Tensor:
+    return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels["class"], outputs["classes"]))
+
+
+def test_labels_teach_what_the_teacher_does_not_know() -> None:
+    teacher, student, inputs = pair("flatten_dense")
+    labels = classes_of(inputs)
+    settings = RecoverySettings(epochs=15, batch=8, learning_rate=3e-3, distil_weight=0.0)
+    result = recover(student, teacher, inputs, labels, cross_entropy, settings, silent)
+    first, last = result.epochs[0], result.epochs[-1]
+    assert first.label_loss is not None
+    assert last.label_loss is not None
+    assert last.label_loss < 0.7 * first.label_loss
+    assert last.total_loss == last.label_loss
+
+
+def test_labels_without_a_loss_are_a_mistake() -> None:
+    teacher, student, inputs = pair("flatten_dense")
+    with pytest.raises(ValueError, match="belong together"):
+        recover(student, teacher, inputs, classes_of(inputs), None, QUICK, silent)
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage() -> None:
+    teacher, student, inputs = pair("flatten_dense")
+
+    def broken(outputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.math.log(-tf.reduce_sum(outputs["classes"]))
+
+    with pytest.raises(StageError, match="epoch 1, step 1"):
+        recover(student, teacher, inputs, classes_of(inputs), broken, QUICK, silent)
+
+
+def test_progress_ends_at_one() -> None:
+    teacher, student, inputs = pair("chain", 16)
+    seen: list[float] = []
+    recover(student, teacher, inputs, None, None, QUICK, lambda fraction, message: seen.append(fraction))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+def test_fewer_samples_than_a_batch_still_train() -> None:
+    teacher, student, inputs = pair("chain", 3)
+    result = recover(student, teacher, inputs, None, None, RecoverySettings(epochs=2, batch=16), silent)
+    assert result.samples == 3
+    assert np.isfinite(result.epochs[-1].total_loss)
+
+
+def test_ema_and_augmentation_train_too() -> None:
+    teacher, student, inputs = pair("chain")
+    settings = RecoverySettings(epochs=6, batch=8, learning_rate=3e-3, ema=True, augment=True)
+    result = recover(student, teacher, inputs, None, None, settings, silent)
+    assert result.epochs[-1].distil_loss < result.epochs[0].distil_loss
+
+
+RUN_TWICE = """
+import hashlib, sys
+import tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+sys.path.insert(0, sys.argv[1])
+import test_recovery as recovery
+for _ in range(2):
+    teacher, student, inputs = recovery.pair("transposed_and_1d", 32)
+    recovery.recover(student, teacher, inputs, None, None, recovery.QUICK, recovery.silent)
+    print("weights", recovery.fingerprint(student))
+"""
+
+
+def fingerprint(model: keras.Model) -> str:
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(weight_array(weight).tobytes())
+    return digest.hexdigest()
+
+
+def test_two_runs_give_the_same_bytes() -> None:
+    """Run apart, because op determinism cannot be switched off again; the model has dropout."""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_TWICE, str(here)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=here.parents[1],
+    )
+    prints = [line for line in done.stdout.splitlines() if line.startswith("weights")]
+    assert len(prints) == 2
+    assert prints[0] == prints[1]
