@@ -13,6 +13,7 @@ RUNTIMES: dict[str, str] = {
     "onnx": "edgekit.runtimes.ort",
 }
 AGENT = Path(__file__).with_name("agent.py")
+FACTS = Path(__file__).with_name("facts.py")
 
 
 class Session(Protocol):
@@ -53,10 +54,20 @@ def open_model(path: Path, format: str, threads: int = 1) -> Session:
     return session
 
 
+def runtime_file(format: str) -> Path:
+    """Return the runtime's module as a file: what the agent loads."""
+    return AGENT.with_name(f"{_module_name(format).rpartition('.')[2]}.py")
+
+
+def ops_file(format: str) -> Path:
+    """Return the script that times the ops of a model of this format."""
+    runtime = runtime_file(format)
+    return runtime.with_name(f"{runtime.stem}_ops.py")
+
+
 def files(format: str) -> list[Path]:
-    """Return what a device needs to run this format: agent, runtime module, per-op profiler."""
-    module = _module_name(format).rpartition(".")[2]
-    return [AGENT, AGENT.with_name(f"{module}.py"), AGENT.with_name(f"{module}_ops.py")]
+    """Return all that a device needs to run this format: agent, runtime module, per-op profiler."""
+    return [AGENT, runtime_file(format), ops_file(format)]
 
 
 def _module_name(format: str) -> str:

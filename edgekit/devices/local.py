@@ -1,0 +1,57 @@
+"""This machine as a device: nothing is copied, agents are child processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from edgekit.runtimes.agent import PARENT
+from edgekit.runtimes.facts import facts
+
+
+class LocalDevice:
+    """The host. Its figures are the host's: never a board's."""
+
+    name = "local"
+    place: Literal["host", "device"] = "host"
+
+    def __enter__(self) -> LocalDevice:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts of this machine, with the load of now."""
+        return facts()
+
+    def push(self, path: Path) -> str:
+        """Return the absolute path: the file is here already."""
+        return str(path.resolve())
+
+    def start(self, script: str) -> subprocess.Popen[bytes]:
+        """Start a script with this Python, outside the terminal's process group.
+
+        Ctrl-C thus reaches edgekit alone, which ends its children in order. An agent also dies with the
+        thread that calls this.
+        """
+        return subprocess.Popen(
+            # -P: the script's folder holds litert.py and ort.py, which must not stand in for packages.
+            [sys.executable, "-P", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, PARENT: str(os.getpid())},
+        )
+
+
+def open_device(name: str) -> LocalDevice:
+    """Return this machine, whatever follows ``local``."""
+    return LocalDevice()
