@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from importlib.util import find_spec
+from statistics import median
 from typing import Any
 
 _WARMUP = 3
@@ -64,7 +65,7 @@ class _Library:
 
 
 def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
-    """Return the mean time per inference of each XNNPACK node or plain kernel, in run order."""
+    """Return the median time per inference of each XNNPACK node or plain kernel, in run order."""
     library = _Library()
     environment = library.make("LiteRtCreateEnvironment", 0, None)
     model = library.make("LiteRtCreateModelFromFile", environment, os.fsencode(path))
@@ -89,7 +90,7 @@ def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
 
 
 def summarize(events: list[tuple[str, int, int]], runs: int) -> list[dict[str, Any]]:
-    """Average (tag, event type, µs) over ``runs`` equal runs. Raises ValueError where the runs differ.
+    """Take the median of (tag, event type, µs) over equal runs; raise ValueError where the runs differ.
 
     Left out are whole-run events and a delegate's own node, which contains the ops that are counted already.
     """
@@ -102,7 +103,7 @@ def summarize(events: list[tuple[str, int, int]], runs: int) -> list[dict[str, A
         {
             "name": f"{position}: {timed[position][0]}",
             "kind": timed[position][0].partition(" (")[0],
-            "ms": sum(spent for _, spent in timed[position::count]) / runs / 1000,
+            "ms": median(spent for _, spent in timed[position::count]) / 1000,
         }
         for position in range(count)
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _DTYPES = {"float": "float32", "double": "float64"}
 
 
 def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
-    """Return the mean time per inference of each node left after graph optimization, in run order."""
+    """Return the median time per inference of each node left after graph optimization, in run order."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -38,7 +39,7 @@ def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
 
 
 def summarize(events: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
-    """Average the kernel times of the last ``runs`` runs; the runs before them are warm-up."""
+    """Take the median over the last ``runs`` runs; the runs before them are warm-up."""
     times: dict[str, list[int]] = {}
     kinds: dict[str, str] = {}
     for event in events:
@@ -47,7 +48,7 @@ def summarize(events: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
             times.setdefault(name, []).append(int(event["dur"]))
             kinds[name] = event["args"]["op_name"]
     return [
-        {"name": name, "kind": kinds[name], "ms": sum(spent[-runs:]) / runs / 1000}
+        {"name": name, "kind": kinds[name], "ms": median(spent[-runs:]) / 1000}
         for name, spent in times.items()
     ]
 

@@ -1,0 +1,56 @@
+"""Check on the device that an artifact computes what it should: a fast wrong answer is a failure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.errors import StageError
+
+
+def check_outputs(
+    artifact: str, replied: Sequence[dict[str, Any]], expected: Path | None, tolerance: float
+) -> None:
+    """Raise StageError where an output is NaN or infinite, or is not what ``expected`` holds.
+
+    ``expected`` is an .npz keyed by output name; ``tolerance`` is a share of that output's largest magnitude.
+    """
+    outputs = {str(output["name"]): _decode(output) for output in replied}
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(np.size(array) - np.isfinite(array).sum())
+            raise StageError(
+                f"{artifact}: output {name} has {bad} values that are NaN or infinite, of {array.size}"
+            )
+    if expected is not None:
+        with np.load(expected, allow_pickle=False) as stored:
+            for name in stored.files:
+                _compare(artifact, name, outputs, stored[name], tolerance)
+
+
+def _compare(
+    artifact: str, name: str, outputs: dict[str, npt.NDArray[Any]], right: npt.NDArray[Any], tolerance: float
+) -> None:
+    if name not in outputs:
+        raise StageError(f"{artifact}: no output named {name}; it has {', '.join(outputs)}")
+    got = outputs[name]
+    if got.shape != right.shape:
+        raise StageError(f"{artifact}: output {name} has shape {got.shape}, expected {right.shape}")
+    difference = np.abs(got.astype(np.float64) - right.astype(np.float64)).max(initial=0.0)
+    scale = np.abs(right.astype(np.float64)).max(initial=0.0) or 1.0
+    if not difference <= tolerance * scale:
+        raise StageError(
+            f"{artifact}: output {name} is off by {difference / scale:.2g} of its range,"
+            f" allowed is {tolerance:.2g}",
+            "this runtime computes something else than the one that checked the artifact",
+        )
+
+
+def _decode(output: dict[str, Any]) -> npt.NDArray[Any]:
+    data = base64.b64decode(output["data"])
+    return np.frombuffer(data, np.dtype(output["dtype"])).reshape(output["shape"])

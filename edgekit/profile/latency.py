@@ -1,0 +1,193 @@
+"""Measure artifacts on a device: one fresh process each, all alive together, timed in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.devices import Device
+from edgekit.devices.connection import Connection
+from edgekit.errors import DeviceError, StageError
+from edgekit.profile.correctness import check_outputs
+from edgekit.profile.measurement import Conditions, Measurement, is_busy
+from edgekit.profile.schedule import Settings, Visit, plan_visit, visiting_order
+from edgekit.report.schema import Latency, OpTime
+from edgekit.runtimes import AGENT, ops_file, runtime_file
+
+_OPS_TIMEOUT_S = 60.0
+_PATIENCE = 20  # a visit may take this many times what the warm-up promised before it counts as hanging
+_WORDS_OF_A_NOTE = 300
+
+Progress = Callable[[float, str], None]
+"""Called with the share that is done (0 to 1) and what is being done."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to measure. ``expected`` is an .npz of the outputs it must give for the inputs.
+
+    ``tolerance`` is a share of an output's largest magnitude: 1e-4 is float noise between CPUs, an int8
+    artifact may need one step, about 1/255. ``inputs`` replaces the common ones where it takes others.
+    """
+
+    name: str
+    path: Path
+    format: str
+    expected: Path | None = None
+    tolerance: float = 1e-4
+    inputs: Path | None = None
+
+
+@dataclass
+class _Running:
+    """A job whose process is up and warm."""
+
+    job: Job
+    connection: Connection
+    loaded: Mapping[str, Any]
+    warmup_calls: int
+    visit: Visit
+    samples_ns: list[int] = field(default_factory=list)
+
+
+def measure(
+    jobs: Sequence[Job],
+    inputs: Path | None,
+    *,
+    threads: int,
+    device: Device,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Latency]:
+    """Check and time every job, interleaved, and return its latency by name.
+
+    ``inputs`` is an .npz keyed by input name, batch 1; without it the inputs are synthetic, good for timing
+    alone. Raises StageError for a model that fails or computes NaN or wrong values, DeviceError for a
+    process that dies or hangs; both name the artifact. No process outlives the call.
+    """
+    settings = settings or Settings()
+    tell: Progress = progress or (lambda done, what: None)
+    if len({job.name for job in jobs}) != len(jobs):
+        raise StageError("two artifacts to measure have the same name")
+    facts = device.describe()
+    with ExitStack() as stack:
+        running = []
+        for index, job in enumerate(jobs):
+            tell(0.3 * index / len(jobs), f"loading {job.name}")
+            running.append(_prepare(job, inputs, threads, device, settings, stack))
+        _time_in_turns(running, settings, tell)
+        peaks = {r.job.name: _ask(r, "memory", settings)["peak_bytes"] for r in running}
+    latencies = {}
+    for index, done in enumerate(running):
+        tell(0.8 + 0.2 * index / len(running), f"per-op times of {done.job.name}")
+        ops, note = _op_times(done.job, threads, device, settings)
+        latency = _latency(done, facts, threads, device, peaks[done.job.name])
+        latencies[done.job.name] = latency.model_copy(update={"ops": ops, "ops_note": note})
+    tell(1.0, "measured")
+    return latencies
+
+
+def _prepare(
+    job: Job, inputs: Path | None, threads: int, device: Device, settings: Settings, stack: ExitStack
+) -> _Running:
+    """Start the job's process, load, check the outputs, warm up and plan its visits."""
+    connection = stack.enter_context(_connect(job, device))
+    given = job.inputs or inputs
+    loaded = connection.ask(
+        "load",
+        settings.timeout_s,
+        path=device.push(job.path),
+        runtime=device.push(runtime_file(job.format)),
+        threads=threads,
+        inputs=device.push(given) if given else None,
+        seed=settings.seed,
+    )
+    outputs = connection.ask("outputs", settings.timeout_s)["outputs"]
+    check_outputs(job.name, outputs, job.expected, job.tolerance)
+    warm = connection.ask(
+        "warmup",
+        max(settings.timeout_s, _PATIENCE * settings.warmup_calls * loaded["first_call_ns"] / 1e9),
+        calls=settings.warmup_calls,
+        seconds=settings.warmup_s,
+    )
+    return _Running(job, connection, loaded, warm["calls"], plan_visit(warm["fastest_ns"], settings))
+
+
+def _connect(job: Job, device: Device) -> Connection:
+    return Connection(device.start(device.push(AGENT)), job.name, device.name)
+
+
+def _time_in_turns(running: Sequence[_Running], settings: Settings, tell: Progress) -> None:
+    """Visit every process once a round; its samples of all rounds are one series."""
+    by_name = {r.job.name: r for r in running}
+    order = visiting_order(list(by_name), settings.rounds, settings.seed)
+    for turn, name in enumerate(order):
+        tell(0.3 + 0.5 * turn / len(order), f"timing {name}")
+        one = by_name[name]
+        one.samples_ns += _ask(
+            one,
+            "group",
+            settings,
+            samples=one.visit.samples,
+            calls_per_sample=one.visit.calls_per_sample,
+            lead_in=one.visit.lead_in_calls,
+        )["samples_ns"]
+
+
+def _ask(running: _Running, command: str, settings: Settings, **arguments: Any) -> dict[str, Any]:
+    patience_s = max(settings.timeout_s, _PATIENCE * running.visit.expected_s)
+    return running.connection.ask(command, patience_s, **arguments)
+
+
+def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tuple[list[OpTime], str]:
+    """Return the time of each op, or nothing and the reason: no figure of the report depends on them."""
+    if settings.ops_runs == 0:
+        return [], "per-op times were not asked for"
+    try:
+        with _connect(job, device) as connection:
+            reply = connection.ask(
+                "ops",
+                _OPS_TIMEOUT_S,
+                script=device.push(ops_file(job.format)),
+                path=device.push(job.path),
+                threads=threads,
+                runs=settings.ops_runs,
+            )
+    except (StageError, DeviceError) as error:
+        return [], f"the runtime gave no per-op times: {error.message[:_WORDS_OF_A_NOTE]}"
+    return [OpTime(**op) for op in reply["ops"]], ""
+
+
+def _latency(
+    done: _Running, facts: Mapping[str, Any], threads: int, device: Device, peak_memory_bytes: int
+) -> Latency:
+    conditions = Conditions(
+        device.place,
+        f"{facts['cpu']}, {facts['cores']} cores",
+        str(done.loaded["runtime"]),
+        str(done.loaded["version"]),
+        threads,
+    )
+    measured = Measurement(conditions, tuple(done.samples_ns), done.visit.calls_per_sample)
+    seen = {"busy": is_busy(facts["load"], facts["cores"]), "emulated": bool(facts["emulated"])}
+    return Latency(
+        place=device.place,
+        machine=conditions.machine,
+        runtime=conditions.runtime,
+        runtime_version=conditions.runtime_version,
+        threads=threads,
+        warmup_calls=done.warmup_calls,
+        min_ms=measured.min_ms,
+        p50_ms=measured.percentile_ms(50),
+        p90_ms=measured.percentile_ms(90),
+        p99_ms=measured.percentile_ms(99),
+        samples_ns=list(measured.samples_ns),
+        calls_per_sample=measured.calls_per_sample,
+        load_ms=done.loaded["load_ns"] / 1e6,
+        first_call_ms=done.loaded["first_call_ns"] / 1e6,
+        peak_memory_bytes=peak_memory_bytes,
+        flags=[*measured.flags(), *(flag for flag, raised in seen.items() if raised)],
+    )
