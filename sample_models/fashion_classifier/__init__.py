@@ -1,0 +1,1 @@
+"""Classify Fashion-MNIST pictures: training of the sample model."""

@@ -1,0 +1,1 @@
+"""Tell the topic of a documentation snippet: data and training of the sample model."""
