@@ -14,7 +14,7 @@ from sample_models.digits_detector.scenes import Scene
 
 BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 2e-3
-WARMUP_STEPS = 150
+MAX_WARMUP_STEPS = 150
 
 
 def train_detector(
@@ -30,11 +30,10 @@ def train_detector(
     tf.config.experimental.enable_op_determinism()
     model = build_detector(width_multiplier)
     steps_per_epoch = len(scenes) // BATCH_SIZE
+    steps = epochs * steps_per_epoch
+    warmup = min(MAX_WARMUP_STEPS, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(
-        1e-5,
-        epochs * steps_per_epoch - WARMUP_STEPS,
-        warmup_target=PEAK_LEARNING_RATE,
-        warmup_steps=WARMUP_STEPS,
+        1e-5, steps - warmup, warmup_target=PEAK_LEARNING_RATE, warmup_steps=warmup
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, global_clipnorm=10.0)
     optimizer.build(model.trainable_variables)
