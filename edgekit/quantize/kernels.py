@@ -1,0 +1,127 @@
+"""Which ops have an int8 form worth using, per scheme, and how an op behaves under quantization.
+
+The tables follow the kernels, not the quantizers: accepting an op does not make it fast or exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Ops that only move values: they keep the scale of their input, so quantizing them costs no accuracy.
+MOVES = frozenset(
+    {
+        *(
+            "RESHAPE",
+            "TRANSPOSE",
+            "SQUEEZE",
+            "EXPAND_DIMS",
+            "PAD",
+            "PADV2",
+            "MIRROR_PAD",
+            "SLICE",
+            "STRIDED_SLICE",
+        ),
+        *(
+            "SPLIT",
+            "PACK",
+            "UNPACK",
+            "GATHER",
+            "GATHER_ND",
+            "SPACE_TO_DEPTH",
+            "DEPTH_TO_SPACE",
+            "BROADCAST_TO",
+        ),
+        *("QUANTIZE", "DEQUANTIZE", "CAST", "SHAPE"),
+        *(
+            "Reshape",
+            "Transpose",
+            "Squeeze",
+            "Unsqueeze",
+            "Flatten",
+            "Pad",
+            "Slice",
+            "Split",
+            "Gather",
+            "Identity",
+        ),
+        *("Expand", "SpaceToDepth", "DepthToSpace", "Cast", "Shape"),
+    }
+)
+
+# Softmax and the pieces of a layer norm: their int8 forms are slow or too coarse everywhere we emit for.
+_LITERT_INT8 = frozenset(
+    {
+        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"),
+        *("ADD", "SUB", "MUL", "MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "RELU", "MAXIMUM"),
+        *("LOGISTIC", "TANH", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+        *("RESHAPE", "TRANSPOSE", "PAD", "PADV2", "MIRROR_PAD", "SLICE", "STRIDED_SLICE", "SPLIT", "PACK"),
+        *("UNPACK", "SPACE_TO_DEPTH"),
+    }
+)
+_ONNX_INT8 = frozenset(
+    {
+        *(
+            "Conv",
+            "Gemm",
+            "MatMul",
+            "Add",
+            "Relu",
+            "Clip",
+            "MaxPool",
+            "AveragePool",
+            "GlobalAveragePool",
+            "Concat",
+        ),
+        *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Resize", "Slice", "Split", "Pad"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What one family of kernels offers: static int8, ops kept float and why, dynamic int8."""
+
+    name: str
+    format: str
+    int8: frozenset[str]
+    refused: dict[str, str]
+    dynamic: frozenset[str]
+
+
+SCHEMES = {
+    "litert": Scheme(
+        "litert",
+        "tflite",
+        _LITERT_INT8,
+        {
+            "SOFTMAX": "softmax in int8 has 256 steps for all probabilities",
+            "HARD_SWISH": "hard-swish loses small channels in int8",
+        },
+        # XNNPACK has no dynamic depthwise kernel: the reference kernel is several times slower than float.
+        frozenset({"CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"}),
+    ),
+    "tensorrt": Scheme(
+        "tensorrt",
+        "onnx",
+        _ONNX_INT8 | {"ConvTranspose"},
+        {
+            "Softmax": "TensorRT has no int8 softmax",
+            "Mul": "gates lose small channels in int8",
+            "Sigmoid": "gates lose small channels in int8",
+        },
+        frozenset(),  # DynamicQuantizeLinear is refused by the parser
+    ),
+    "cpu": Scheme(
+        "cpu",
+        "onnx",
+        _ONNX_INT8,
+        {
+            "Softmax": "softmax in int8 has 256 steps for all probabilities",
+            "Mul": "gates lose small channels in int8",
+            "Sigmoid": "gates lose small channels in int8",
+        },
+        # ONNX Runtime's dynamic convolution is 5 to 11 times slower than float.
+        frozenset({"MatMul"}),
+    ),
+}
+DEFAULT_SCHEME = {"tflite": "litert", "onnx": "cpu"}
