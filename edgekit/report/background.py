@@ -1,0 +1,100 @@
+"""What stands behind every target: failures, pruning, source and environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekit.report import figures
+from edgekit.report.markup import Child, Markup, join, tag
+from edgekit.report.schema import Failure, PruneSummary, Report
+
+
+def failures(report: Report) -> Markup | None:
+    """Return what failed, above everything else, or nothing."""
+    if not report.failures:
+        return None
+    return tag(
+        "div",
+        tag("h3", "Failed: what depends on it does not exist"),
+        tag("ul", *(_failure(failure) for failure in report.failures), class_="plain"),
+        class_="panel alert",
+        style="margin:0 0 20px",
+    )
+
+
+def pruning(report: Report) -> Markup | None:
+    """Return what pruning did to the model, with the layers it left alone."""
+    prune = report.prune
+    if prune is None:
+        return None
+    return tag(
+        "section",
+        tag("h2", "Pruning", id="title-pruning"),
+        tag("div", _facts(_prune_facts(prune)), class_="panel"),
+        tag("div", _frozen(prune.frozen), class_="panel") if prune.frozen else None,
+        id="pruning",
+        aria_labelledby="title-pruning",
+    )
+
+
+def environment(report: Report) -> Markup:
+    """Return where the model came from and what it was built and measured with."""
+    source, machine = report.source, report.environment
+    warnings = [*source.warnings, *report.warnings]
+    rows: list[tuple[str, Child]] = [
+        ("Source", f"{source.path}, {source.format}, {figures.size(source.size_bytes)}"),
+        ("Source sha256", tag("code", source.sha256)),
+        ("Recipe sha256", tag("code", report.recipe_sha256)),
+        ("Samples", f"{report.test_samples} to test, {report.calibration_samples} to calibrate"),
+        ("Took", f"{report.duration_s:.0f} s"),
+        ("Processor", f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB"),
+        ("System", f"{machine.system}, {machine.machine}, Python {machine.python}"),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in machine.libraries.items())),
+    ]
+    if source.parameters is not None:
+        rows.insert(1, ("Parameters", figures.count(source.parameters)))
+    listed = tag("ul", *(tag("li", warning) for warning in warnings), class_="plain")
+    return tag(
+        "section",
+        tag("h2", "Source and environment", id="title-environment"),
+        tag("div", _facts(rows), class_="panel"),
+        tag("div", tag("h3", "Warnings"), listed, class_="panel") if warnings else None,
+        id="environment",
+        aria_labelledby="title-environment",
+    )
+
+
+def _failure(failure: Failure) -> Markup:
+    targets = f" ({', '.join(failure.targets)})" if failure.targets else ""
+    hint = tag("div", failure.hint, class_="soft") if failure.hint else None
+    words = f"{targets}: {failure.message} [{failure.error}, exit code {failure.exit_code}]"
+    return tag("li", tag("strong", failure.step), words, hint)
+
+
+def _prune_facts(prune: PruneSummary) -> list[tuple[str, Child]]:
+    rows: list[tuple[str, Child]] = [
+        ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
+        ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
+        ("Recovery", f"{prune.recovery}, {prune.recovery_epochs} epochs"),
+        (
+            "Exactness",
+            f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
+        ),
+    ]
+    if prune.teacher_metric is not None:
+        rows.append(("Teacher", f"{prune.teacher_metric:.3f}"))
+    return rows
+
+
+def _before_after(before: int, after: int) -> str:
+    share = f", {(1 - after / before) * 100:.0f} % less" if before else ""
+    return f"{figures.count(before)} → {figures.count(after)}{share}"
+
+
+def _frozen(layers: Sequence[str]) -> Markup:
+    summary = f"{len(layers)} layers left alone, with the reason"
+    return tag("details", tag("summary", summary), tag("ul", *(tag("li", x) for x in layers), class_="plain"))
+
+
+def _facts(rows: Sequence[tuple[str, Child]]) -> Markup:
+    return tag("dl", join(*(join(tag("dt", name), tag("dd", value)) for name, value in rows)), class_="facts")

@@ -1,0 +1,120 @@
+"""Scales, ticks and the frame that every picture shares. Lengths are SVG user units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgekit.report.markup import Child, Markup, join, tag
+
+WIDTH = 480.0
+FONT = 12.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear or logarithmic map from data to user units."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Return round numbers inside [low, high]: steps of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / max(about, 1)
+    if raw <= 0 or not math.isfinite(raw):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * unit for unit in (1, 2, 5, 10) if power * unit >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2, 5 times powers of ten inside [low, high]."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    return [
+        10.0**power * unit
+        for power in range(first, last + 1)
+        for unit in (1, 2, 5)
+        if low <= 10.0**power * unit <= high
+    ]
+
+
+def picture(title: str, description: str, height: float, *children: Child, width: float = WIDTH) -> Markup:
+    """Return the SVG with a title and a description for those who do not see it."""
+    return tag(
+        "svg",
+        tag("title", title),
+        tag("desc", description),
+        *children,
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        aria_label=title,
+        class_="chart",
+        xmlns="http://www.w3.org/2000/svg",
+    )
+
+
+def bottom_axis(scale: Scale, at: Sequence[float], top: float, bottom: float, label: str) -> Markup:
+    """Return grid lines, tick labels and the axis title under the plot."""
+    parts: list[Child] = []
+    for value in at:
+        x = scale(value)
+        parts.append(tag("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
+        parts.append(tag("text", f"{value:g}", x=x, y=bottom + 16, text_anchor="middle", class_="tick"))
+    middle = (scale.start + scale.end) / 2
+    parts.append(tag("text", label, x=middle, y=bottom + 34, text_anchor="middle", class_="axis"))
+    return join(*parts)
+
+
+def left_axis(
+    scale: Scale,
+    at: Sequence[float],
+    left: float,
+    right: float,
+    label: str,
+    write: Callable[[float], str],
+) -> Markup:
+    """Return grid lines and tick labels beside the plot, the axis title above it."""
+    parts: list[Child] = []
+    for value in at:
+        y = scale(value)
+        parts.append(tag("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
+        parts.append(tag("text", write(value), x=left - 6, y=y + 4, text_anchor="end", class_="tick"))
+    parts.append(tag("text", label, x=2, y=scale.end - 12, class_="axis"))
+    return join(*parts)
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move positions apart to at least ``gap``, keeping their order and staying inside [low, high]."""
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    placed = list(wanted)
+    floor = low
+    for index in order:
+        placed[index] = max(placed[index], floor)
+        floor = placed[index] + gap
+    ceiling = high
+    for index in reversed(order):
+        placed[index] = min(placed[index], ceiling)
+        ceiling = placed[index] - gap
+    return placed
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut a long name in the middle, where names differ least."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"

@@ -1,0 +1,86 @@
+"""The report as one self-contained page: no script, no network, readable in print and on a phone."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from string import Template
+
+from edgekit.report import background, figures, target_section
+from edgekit.report.markup import Markup, escape, join, tag
+from edgekit.report.schema import Report
+
+
+def render(report: Report) -> str:
+    """Return the page; everything that came from data is escaped."""
+    folder = files("edgekit.report")
+    template = Template((folder / "page.html").read_text(encoding="utf-8"))
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    body = join(
+        tag("a", "Skip to the verdicts", href="#verdicts", class_="skip"),
+        tag("div", _header(report), _main(report), _footer(report), class_="wide"),
+    )
+    return template.substitute(title=escape(f"{report.name}: edgekit report"), style=style, body=body)
+
+
+def _header(report: Report) -> Markup:
+    source = report.source
+    outcome = _overall(report)
+    facts = (
+        f"{source.path} ({source.format}, {figures.size(source.size_bytes)}), {source.task}, "
+        f"scored on {report.test_samples} test samples. Built {_day(report.created)}."
+    )
+    return tag(
+        "header",
+        tag(
+            "div",
+            tag("h1", report.name),
+            tag("span", outcome[1], class_=f"badge {outcome[0]}"),
+            class_="headline",
+        ),
+        tag("p", facts, class_="soft"),
+    )
+
+
+def _main(report: Report) -> Markup:
+    cards = [target_section.card(target, index) for index, target in enumerate(report.targets)]
+    return tag(
+        "main",
+        background.failures(report),
+        tag("div", *cards, class_="cards", id="verdicts"),
+        _contents(report),
+        *(target_section.section(target, index) for index, target in enumerate(report.targets)),
+        background.pruning(report),
+        background.environment(report),
+    )
+
+
+def _contents(report: Report) -> Markup:
+    links = [(f"#target-{index}", target.title) for index, target in enumerate(report.targets)]
+    if report.prune is not None:
+        links.append(("#pruning", "Pruning"))
+    links.append(("#environment", "Source and environment"))
+    items = (tag("li", tag("a", name, href=to)) for to, name in links)
+    return tag("nav", tag("ul", *items), aria_label="Contents")
+
+
+def _footer(report: Report) -> Markup:
+    return tag(
+        "footer",
+        f"edgekit {report.environment.edgekit}. Every figure here is in report.json, with its raw samples. "
+        "Milliseconds measured on the host are the host's; a board's are shown only where a board was measured.",
+    )
+
+
+def _overall(report: Report) -> tuple[str, str]:
+    outcomes = {target.outcome for target in report.targets}
+    if report.failures or outcomes & {"failed", "unscored"} or not outcomes:
+        return "failed", f"Failed, exit code {report.exit_code}"
+    if report.exit_code == 0 and outcomes == {"passed"}:
+        number = len(report.targets)
+        return "passed", f"All {number} targets passed" if number > 1 else "Passed"
+    return "missed", f"Budget missed, exit code {report.exit_code}"
+
+
+def _day(created: str) -> str:
+    day, _, clock = created.partition("T")
+    return f"{day} {clock[:5]} UTC" if clock else created

@@ -1,0 +1,232 @@
+"""A whole report with invented figures: four targets, one untimed, one dropped int8, one missed budget."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from edgekit.profile.verdict import Budget, judge
+from edgekit.report.schema import (
+    Accuracy,
+    Environment,
+    Failure,
+    Latency,
+    OpTime,
+    PruneSummary,
+    Report,
+    Source,
+    TargetReport,
+    Variant,
+)
+
+METRIC = "mAP@[.5:.95]"
+FLOAT_OPS = {
+    "Convolution (NHWC, F32) IGEMM": 0.56,
+    "Convolution (NHWC, F32) DWConv": 0.22,
+    "Convolution (NHWC, F32) GEMM": 0.14,
+    "Sigmoid (NC, F32)": 0.05,
+    "Concatenate": 0.02,
+    "RESHAPE": 0.01,
+}
+INT8_OPS = {
+    "Convolution (NHWC, QC8) IGEMM": 0.48,
+    "Convolution (NHWC, QC8) DWConv": 0.25,
+    "Convolution (NHWC, QC8) GEMM": 0.15,
+    "Convert (NC, QS8, F32)": 0.06,
+    "Sigmoid (NC, F32)": 0.06,
+}
+FALLBACK_OPS = {"Conv": 0.55, "QuantizeLinear": 0.2, "DequantizeLinear": 0.15, "QLinearConv": 0.1}
+
+
+def latency(
+    p50_ms: float, runtime: str, ops: dict[str, float], *, place: str = "host", **extra: Any
+) -> Latency:
+    """Invent 120 calls: a sharp lower edge and a tail."""
+    rng = random.Random(f"{p50_ms}{runtime}")
+    calls = [p50_ms * (0.965 + 0.035 * rng.expovariate(1.0)) for _ in range(120)]
+    ordered = sorted(calls)
+    fields: dict[str, Any] = {
+        "machine": "Example CPU @ 2.10GHz, 2 cores",
+        "threads": 1,
+        "flags": [],
+        "ops_note": "" if ops else "the web runtime gives none",
+    }
+    return Latency(
+        place=place,
+        runtime=runtime,
+        runtime_version="2.3.0" if runtime == "litert" else "1.31.1",
+        warmup_calls=20,
+        min_ms=ordered[0],
+        p50_ms=ordered[60],
+        p90_ms=ordered[108],
+        p99_ms=ordered[118],
+        samples_ns=[int(call * 1e6) for call in calls],
+        calls_per_sample=1,
+        load_ms=14.2,
+        first_call_ms=p50_ms * 1.9,
+        peak_memory_bytes=int(31e6 + p50_ms * 1e6),
+        ops=[OpTime(name=kind, kind=kind, ms=p50_ms * share) for kind, share in ops.items()],
+        **{**fields, **extra},
+    )
+
+
+def variant(
+    name: str, value: float | None, size_bytes: int, time: Latency | None, artifact_format: str, **extra: Any
+) -> Variant:
+    precision = name.removeprefix("pruned-")
+    steps = ["prune"] * name.startswith("pruned") + ["quantize"] * (precision != "float32")
+    drop = None if value is None else round((0.612 - value) * 100, 4)
+    accuracy = None
+    if value is not None and drop is not None:
+        accuracy = Accuracy(
+            metric=METRIC,
+            value=value,
+            secondary={"mAP@.5": round(value * 1.43, 3)},
+            samples=500,
+            drop_points=drop if steps else 0.0,
+            drop_low_points=round(drop - 0.55, 4) if steps else None,
+            drop_high_points=round(drop + 0.6, 4) if steps else None,
+            runtime="litert" if artifact_format == "tflite" else "ort",
+            runtime_version="2.3.0" if artifact_format == "tflite" else "1.31.1",
+        )
+    fields: dict[str, Any] = {"file": f"{name}.{artifact_format}", "status": "kept"}
+    return Variant(
+        name=name,
+        steps=steps,
+        format=artifact_format,
+        precision=precision,
+        sha256="ab" * 32,
+        size_bytes=size_bytes,
+        accuracy=accuracy,
+        latency=time,
+        **{**fields, **extra},
+    )
+
+
+def with_speedups(rows: list[Variant]) -> list[Variant]:
+    first = rows[0].latency
+    assert first is not None
+    return [
+        row.model_copy(update={"speedup": first.min_ms / row.latency.min_ms if row.latency else None})
+        for row in rows
+    ]
+
+
+def raspberry_pi() -> TargetReport:
+    rows = [
+        variant("float32", 0.612, 4_936_000, latency(18.4, "litert", FLOAT_OPS), "tflite"),
+        variant("pruned-float32", 0.611, 2_210_000, latency(8.1, "litert", FLOAT_OPS), "tflite"),
+        variant("int8", 0.610, 1_310_000, latency(6.9, "litert", INT8_OPS), "tflite"),
+        variant("pruned-int8", 0.609, 602_000, latency(3.02, "litert", INT8_OPS), "tflite"),
+    ]
+    budget = Budget(accuracy_drop_points=0.6, latency_ms=10, model_mb=1)
+    return judge(
+        "raspberry-pi-4", "Raspberry Pi 4", "raspberry-pi", with_speedups(rows), budget, timed=True
+    ).model_copy(update={"bundle": "raspberry-pi-4/bundle"})
+
+
+def pixel() -> TargetReport:
+    """Pruning pays, int8 does not: it falls back to float in the middle."""
+    rows = [
+        variant("float32", 0.612, 4_990_000, latency(15.2, "ort", FLOAT_OPS), "onnx"),
+        variant("pruned-float32", 0.611, 2_260_000, latency(7.4, "ort", FLOAT_OPS), "onnx"),
+        variant("int8", 0.608, 1_390_000, latency(17.9, "ort", FALLBACK_OPS), "onnx"),
+        variant(
+            "pruned-int8",
+            None,
+            0,
+            None,
+            "onnx",
+            cause="calibration failed: the ranges of 'head/concat' are not finite",
+            latency_note="there is no artifact",
+        ),
+    ]
+    return judge(
+        "pixel-8", "Pixel 8", "android", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True
+    )
+
+
+def browser() -> TargetReport:
+    """Nothing compressed stays inside the budget."""
+    rows = [
+        variant("float32", 0.612, 4_936_000, latency(41.0, "litert", {}, threads=2), "tflite"),
+        variant("int8", 0.588, 1_310_000, latency(19.5, "litert", {}, flags=["unstable", "busy"]), "tflite"),
+    ]
+    return judge(
+        "browser", "Web browser", "browser", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True
+    )
+
+
+def jetson() -> TargetReport:
+    note = "TensorRT needs the board, and no device was given"
+    rows = [
+        variant("float32", 0.612, 4_990_000, None, "onnx", latency_note=note),
+        variant("pruned-float32", 0.611, 2_260_000, None, "onnx", latency_note=note),
+        variant(
+            "pruned-int8",
+            0.608,
+            688_000,
+            None,
+            "onnx",
+            latency_note=note,
+            warnings=["scored in ONNX Runtime"],
+        ),
+    ]
+    return judge(
+        "jetson-orin-nano", "Jetson Orin Nano", "jetson", rows, Budget(accuracy_drop_points=0.6), timed=False
+    )
+
+
+def example(name: str = "Digits detector") -> Report:
+    """Return the report; ``name`` lets a test put hostile text in."""
+    targets = [raspberry_pi(), pixel(), browser(), jetson()]
+    return Report(
+        name=name,
+        created="2026-11-21T05:30:00Z",
+        duration_s=412.7,
+        exit_code=5,
+        source=Source(
+            path="detector.keras",
+            format="keras",
+            sha256="cd" * 32,
+            size_bytes=4_935_475,
+            parameters=1_212_340,
+            task="detection",
+            warnings=["the optimizer state in the file was ignored"],
+        ),
+        targets=targets,
+        prune=PruneSummary(
+            macs_before=310_400_000,
+            macs_after=128_900_000,
+            parameters_before=1_212_340,
+            parameters_after=534_120,
+            recovery="labels + distillation",
+            recovery_epochs=12,
+            exactness_error=3.1e-7,
+            frozen=["head_boxes: feeds an output", "head_scores: feeds an output", "stem: feeds the input"],
+            teacher_metric=0.612,
+        ),
+        failures=[
+            Failure(
+                step="quantize pruned-int8 for pixel-8",
+                targets=["pixel-8"],
+                error="StageError",
+                message="the ranges of 'head/concat' are not finite",
+                hint="Run edgekit diagnose on the float artifact.",
+                exit_code=5,
+            )
+        ],
+        environment=Environment(
+            edgekit="0.1.0",
+            python="3.11.7",
+            system="Linux 6.1",
+            machine="x86_64",
+            cpu="Example CPU @ 2.10GHz",
+            cores=2,
+            memory_bytes=8_000_000_000,
+            libraries={"tensorflow": "2.21.0", "ai-edge-litert": "2.3.0", "onnxruntime": "1.31.1"},
+        ),
+        recipe_sha256="ef" * 32,
+        test_samples=500,
+        calibration_samples=256,
+    )
