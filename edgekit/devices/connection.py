@@ -12,11 +12,12 @@ from threading import Thread
 from types import TracebackType
 from typing import IO, Any
 
-from edgekit.errors import DeviceError, StageError
+from edgekit.errors import DependencyError, DeviceError, StageError
 from edgekit.runtimes.agent import MARK
 
 _LAST_LINES = 8
 _GOODBYE_S = 2.0
+_MISSING_LIBRARY = ("ImportError", "ModuleNotFoundError")
 
 
 class Connection:
@@ -41,14 +42,15 @@ class Connection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is None and self.process.returncode is None:
             self._say_goodbye()
         self._end()
 
     def ask(self, command: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
         """Send one command and return its reply.
 
-        Raises DeviceError when the process died or is out of time, StageError when the command failed.
+        Raises DeviceError when the process died or is out of time, DependencyError when its runtime is
+        missing, StageError when the command failed.
         """
         self._send({"command": command, **arguments})
         try:
@@ -64,6 +66,11 @@ class Connection:
             raise self._death(command)
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
+            if reply.get("kind") in _MISSING_LIBRARY:
+                raise DependencyError(
+                    f"{self.artifact}: its runtime is missing on {self.device}: {reply['error']}",
+                    "install it for the Python that runs there",
+                )
             raise StageError(f"{self.artifact}: {reply['error']}")
         return reply
 

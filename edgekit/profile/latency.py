@@ -10,9 +10,9 @@ from typing import Any
 
 from edgekit.devices import Device
 from edgekit.devices.connection import Connection
-from edgekit.errors import DeviceError, StageError
+from edgekit.errors import DependencyError, DeviceError, StageError
 from edgekit.profile.correctness import check_outputs
-from edgekit.profile.measurement import Conditions, Measurement, is_busy
+from edgekit.profile.measurement import Conditions, Measurement, is_busy, load_of_others
 from edgekit.profile.schedule import Settings, Visit, plan_visit, visiting_order
 from edgekit.report.schema import Latency, OpTime
 from edgekit.runtimes import AGENT, ops_file, runtime_file
@@ -78,14 +78,18 @@ def measure(
         for index, job in enumerate(jobs):
             tell(0.3 * index / len(jobs), f"loading {job.name}")
             running.append(_prepare(job, inputs, threads, device, settings, stack))
+        before = [_ask(r, "usage", settings) for r in running]
         _time_in_turns(running, settings, tell)
+        others = load_of_others(before, [_ask(r, "usage", settings) for r in running])
         peaks = {r.job.name: _ask(r, "memory", settings)["peak_bytes"] for r in running}
     latencies = {}
     for index, done in enumerate(running):
         tell(0.8 + 0.2 * index / len(running), f"per-op times of {done.job.name}")
         ops, note = _op_times(done.job, threads, device, settings)
         latency = _latency(done, facts, threads, device, peaks[done.job.name])
-        latencies[done.job.name] = latency.model_copy(update={"ops": ops, "ops_note": note})
+        seen = {"busy": is_busy(others, facts["cores"]), "emulated": facts["emulated"]}
+        flags = latency.flags + [flag for flag, raised in seen.items() if raised]
+        latencies[done.job.name] = latency.model_copy(update={"ops": ops, "ops_note": note, "flags": flags})
     tell(1.0, "measured")
     return latencies
 
@@ -156,7 +160,7 @@ def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tup
                 threads=threads,
                 runs=settings.ops_runs,
             )
-    except (StageError, DeviceError) as error:
+    except (StageError, DeviceError, DependencyError) as error:
         return [], f"the runtime gave no per-op times: {error.message[:_WORDS_OF_A_NOTE]}"
     return [OpTime(**op) for op in reply["ops"]], ""
 
@@ -172,7 +176,6 @@ def _latency(
         threads,
     )
     measured = Measurement(conditions, tuple(done.samples_ns), done.visit.calls_per_sample)
-    seen = {"busy": is_busy(facts["load"], facts["cores"]), "emulated": bool(facts["emulated"])}
     return Latency(
         place=device.place,
         machine=conditions.machine,
@@ -189,5 +192,5 @@ def _latency(
         load_ms=done.loaded["load_ns"] / 1e6,
         first_call_ms=done.loaded["first_call_ns"] / 1e6,
         peak_memory_bytes=peak_memory_bytes,
-        flags=[*measured.flags(), *(flag for flag, raised in seen.items() if raised)],
+        flags=measured.flags(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -114,8 +114,24 @@ def is_throttled(samples: Sequence[int]) -> bool:
 
 
 def is_busy(load: float | None, cores: int) -> bool:
-    """Say whether others used the machine: ``load`` is the load average before the measurement, if known."""
+    """Say whether others used the machine; ``load`` is how many cores they took, None where unknown."""
     return load is not None and load / cores > BUSY_LOAD_PER_CORE
+
+
+def load_of_others(
+    before: Sequence[Mapping[str, float | None]], after: Sequence[Mapping[str, float | None]]
+) -> float | None:
+    """Return how many cores worked for others between two ``usage`` replies of every agent.
+
+    The load average would count what edgekit itself did in the minute before. None where the system keeps no
+    count of busy time.
+    """
+    start, end = before[0], after[0]
+    if start["busy_s"] is None or end["busy_s"] is None:
+        return None
+    own_s = sum((a["own_s"] or 0) - (b["own_s"] or 0) for b, a in zip(before, after, strict=True))
+    wall_s = (end["clock_s"] or 0) - (start["clock_s"] or 0)
+    return max(0.0, (end["busy_s"] - start["busy_s"] - own_s) / wall_s) if wall_s > 0 else None
 
 
 def _require_same(one: Conditions, other: Conditions) -> None:

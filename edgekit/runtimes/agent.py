@@ -107,6 +107,10 @@ class Agent:
         """Time each op with the profiler in ``script``; meant for a process that does nothing else."""
         return {"ops": _import_file(script).ops(path, threads, runs)}
 
+    def usage(self) -> dict[str, Any]:
+        """Return a clock and the CPU seconds of the machine (None without /proc) and of this process."""
+        return {"clock_s": time.monotonic(), "busy_s": busy_seconds(), "own_s": time.process_time()}
+
     def memory(self) -> dict[str, Any]:
         """Return the peak resident memory of this process so far."""
         return {"peak_bytes": peak_memory_bytes()}
@@ -122,6 +126,17 @@ def peak_memory_bytes() -> int:
     except OSError:
         return 0
     return 0
+
+
+def busy_seconds() -> float | None:
+    """Return the CPU time that all cores have spent working since boot, stolen time included (proc(5))."""
+    try:
+        with open("/proc/stat", encoding="ascii") as stat:
+            ticks = [int(n) for n in stat.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _import_file(path: str) -> Any:
