@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edgekit.convert.recurrent import unrolled
+from edgekit.convert.rewrites import rewritten
 from edgekit.errors import UnsupportedError
 
 SIGNATURE = "serving_default"
@@ -28,7 +28,7 @@ def export_keras(model: keras.Model, out: Path) -> None:
     Raises UnsupportedError for models without a fixed graph, for input dimensions without a size and for
     recurrent layers that cannot be unrolled.
     """
-    model = unrolled(model)
+    model = rewritten(model)
     names = input_names(model)
     specs = [
         tf.TensorSpec((1, *static_shape(name, tensor.shape[1:])), tensor.dtype, name=name)

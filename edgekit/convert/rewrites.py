@@ -1,10 +1,15 @@
-"""Unroll recurrent layers: a looped LSTM or GRU becomes a WHILE op that no quantizer accepts."""
+"""Rewrite layers that convert badly into exact equivalents, before the export.
+
+A looped LSTM or GRU becomes a WHILE op that no quantizer accepts: it is unrolled. Nearest up-sampling becomes
+a chain of TILE and RESHAPE ops without int8 kernels: it is written as the resize op every runtime has.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from edgekit.errors import UnsupportedError
 
@@ -12,21 +17,43 @@ from edgekit.errors import UnsupportedError
 MAX_STEPS = 256
 
 
-def unrolled(model: keras.Model) -> keras.Model:
-    """Return the model with every looped recurrent layer unrolled: same numbers, no loop.
+class _NearestResize(keras.layers.Layer):  # type: ignore[misc]
+    """Repeat rows and columns a whole number of times with one resize op (channels last)."""
 
-    A model without such layers is returned as it is. Raises UnsupportedError where the sequence has no fixed
-    length or more than ``MAX_STEPS`` steps.
+    def __init__(self, size: tuple[int, int], name: str) -> None:
+        super().__init__(name=name)
+        self.factors = size
+
+    def call(self, images: Any) -> Any:
+        height, width = images.shape[1] * self.factors[0], images.shape[2] * self.factors[1]
+        # Corner-aligned sampling (no half pixels): floor(i / factor), which is what repeating means.
+        return tf.raw_ops.ResizeNearestNeighbor(images=images, size=[height, width])
+
+
+def rewritten(model: keras.Model) -> keras.Model:
+    """Return the model with these layers replaced: same numbers, same weights. Without any, the model itself.
+
+    Raises UnsupportedError for a recurrent layer over an open length or more than ``MAX_STEPS`` steps.
     """
-    looped = [layer for layer in model._flatten_layers(include_self=False) if _is_looped(layer)]
-    if not looped:
-        return model
+    layers = list(model._flatten_layers(include_self=False))
+    looped = [layer for layer in layers if _is_looped(layer)]
     for layer in looped:
         _check_length(layer, model)
+    if not looped and not any(_repeats(layer) for layer in layers):
+        return model
     nested = any(isinstance(layer, keras.Model) for layer in model.layers)
-    clone = keras.models.clone_model(model, clone_function=_unroll, recursive=nested)
+    clone = keras.models.clone_model(model, clone_function=_rebuild, recursive=nested)
     clone.set_weights(model.get_weights())
     return clone
+
+
+def _repeats(layer: Any) -> bool:
+    return (
+        isinstance(layer, keras.layers.UpSampling2D)
+        and layer.interpolation == "nearest"
+        and layer.data_format == "channels_last"
+        and all(None not in node.input_tensors[0].shape[1:] for node in layer._inbound_nodes)
+    )
 
 
 def _is_looped(layer: Any) -> bool:
@@ -68,10 +95,12 @@ def _wraps(other: Any, layer: Any) -> bool:
     )
 
 
-def _unroll(layer: Any) -> Any:
+def _rebuild(layer: Any) -> Any:
     """Rebuild one layer for ``clone_model``; operations that are not layers pass unchanged."""
     if not isinstance(layer, keras.layers.Layer):
         return layer
+    if _repeats(layer):
+        return _NearestResize(tuple(layer.size), layer.name)
     config = layer.get_config()
     if isinstance(layer, keras.layers.Bidirectional):
         for key in ("layer", "backward_layer"):
