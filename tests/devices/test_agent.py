@@ -122,6 +122,14 @@ class TestProtocol:
         with pytest.raises(DependencyError, match="missing on local: No module named 'a_runtime_nobody_has'"):
             shared.ask("load", TIMEOUT_S, path="m", runtime=str(runtime), threads=1)
 
+    def test_what_a_runtime_prints_does_not_break_the_replies(
+        self, shared: Connection, model: Path, tmp_path: Path
+    ) -> None:
+        noisy = tmp_path / "noisy.py"
+        noisy.write_text(runtime_file("onnx").read_text() + "\nimport os; os.write(1, b'half a line')\n")
+        reply = shared.ask("load", TIMEOUT_S, path=str(model), runtime=str(noisy), threads=1)
+        assert reply["runtime"] == "onnxruntime"
+
     def test_usage_counts_its_own_work(self, shared: Connection, model: Path) -> None:
         load(shared, model)
         before = shared.ask("usage", TIMEOUT_S)
