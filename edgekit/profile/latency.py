@@ -138,6 +138,7 @@ def _time_in_turns(running: Sequence[_Running], settings: Settings, tell: Progre
             samples=one.visit.samples,
             calls_per_sample=one.visit.calls_per_sample,
             lead_in=one.visit.lead_in_calls,
+            limit_s=settings.limit_s / settings.rounds,
         )["samples_ns"]
 
 

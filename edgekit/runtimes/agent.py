@@ -74,13 +74,17 @@ class Agent:
             done += 1
         return {"calls": done, "fastest_ns": fastest}
 
-    def group(self, samples: int, calls_per_sample: int, lead_in: int) -> dict[str, Any]:
-        """Time ``samples`` samples, each the mean of ``calls_per_sample`` calls, after untimed calls."""
+    def group(self, samples: int, calls_per_sample: int, lead_in: int, limit_s: float) -> dict[str, Any]:
+        """Time ``samples`` samples, each the mean of ``calls_per_sample`` calls, after untimed calls.
+
+        On a machine busier than in the warm-up, ``limit_s`` ends the group earlier, with one sample at least.
+        """
         invoke, clock = self._session.invoke, time.perf_counter_ns
         for _ in range(lead_in):
             invoke()
-        times = []
-        for _ in range(samples):
+        times: list[int] = []
+        end = clock() + int(limit_s * 1e9)
+        while len(times) < samples and (not times or clock() < end):
             start = clock()
             for _ in range(calls_per_sample):
                 invoke()

@@ -72,9 +72,17 @@ class TestProtocol:
 
     def test_a_group_has_one_time_per_sample(self, shared: Connection, model: Path) -> None:
         load(shared, model)
-        reply = shared.ask("group", TIMEOUT_S, samples=7, calls_per_sample=3, lead_in=1)
+        reply = shared.ask("group", TIMEOUT_S, samples=7, calls_per_sample=3, lead_in=1, limit_s=60)
         assert len(reply["samples_ns"]) == 7
         assert min(reply["samples_ns"]) > 0
+
+    def test_the_limit_ends_a_group_early_but_not_empty(self, shared: Connection, model: Path) -> None:
+        load(shared, model)
+        endless = {"samples": 10**9, "calls_per_sample": 1, "lead_in": 0}
+        start = time.perf_counter()
+        assert len(shared.ask("group", TIMEOUT_S, limit_s=0.05, **endless)["samples_ns"]) > 1
+        assert time.perf_counter() - start < 5  # 0.05 s, with room for a busy machine
+        assert len(shared.ask("group", TIMEOUT_S, limit_s=0, **endless)["samples_ns"]) == 1
 
     def test_warm_up_reaches_both_its_calls_and_its_seconds(self, shared: Connection, model: Path) -> None:
         load(shared, model)
@@ -153,7 +161,7 @@ class TestDeath:
             killer = threading.Timer(0.1, connection.process.send_signal, [number])
             killer.start()
             with pytest.raises(DeviceError, match=rf"tiny: .*killed by {number.name} during 'group'"):
-                connection.ask("group", TIMEOUT_S, samples=10**9, calls_per_sample=1, lead_in=0)
+                connection.ask("group", TIMEOUT_S, samples=10**9, calls_per_sample=1, lead_in=0, limit_s=60)
             killer.join()
 
     def test_last_words_are_in_the_message(self, tmp_path: Path) -> None:
@@ -204,7 +212,7 @@ from edgekit.runtimes import AGENT, runtime_file
 connection = Connection(open_device("local").start(str(AGENT)), "tiny", "local")
 connection.ask("load", 60, path=sys.argv[1], runtime=str(runtime_file("onnx")), threads=1)
 print(connection.process.pid, flush=True)
-connection.ask("group", 60, samples=10**9, calls_per_sample=1, lead_in=0)
+connection.ask("group", 60, samples=10**9, calls_per_sample=1, lead_in=0, limit_s=60)
 """
 
 
