@@ -8,6 +8,7 @@ from edgekit.report.schema import Accuracy, Latency, TargetReport, Variant
 
 TIMES = "\u00d7"
 MINUS = "\u2212"
+SPACE = "\u00a0"  # keeps a number and its unit on one line
 
 FLAG_WORDS = {
     "unstable": "unstable: calls differ a lot from one another",
@@ -42,23 +43,23 @@ RUNTIMES = {"litert": "LiteRT", "ort": "ONNX Runtime", "onnxruntime": "ONNX Runt
 def milliseconds(value: float) -> str:
     """Return three significant digits or so, e.g. ``12.4 ms``."""
     digits = 3 if value < 0.1 else 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:.{digits}f} ms"
+    return f"{value:.{digits}f}{SPACE}ms"
 
 
 def size(size_bytes: float) -> str:
     """Return decimal kB or MB, e.g. ``394 kB``; MB is 10^6 bytes."""
     if size_bytes < 1_000:
-        return f"{size_bytes:.0f} bytes"
+        return f"{size_bytes:.0f}{SPACE}bytes"
     if size_bytes < 1_000_000:
-        return f"{size_bytes / 1_000:.0f} kB"
-    return f"{size_bytes / 1_000_000:.{2 if size_bytes < 10_000_000 else 1}f} MB"
+        return f"{size_bytes / 1_000:.0f}{SPACE}kB"
+    return f"{size_bytes / 1_000_000:.{2 if size_bytes < 10_000_000 else 1}f}{SPACE}MB"
 
 
 def count(value: int) -> str:
     """Return e.g. ``1.24 M`` for parameters and MACs."""
     for scale, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
         if value >= scale:
-            return f"{value / scale:.2f} {unit}"
+            return f"{value / scale:.2f}{SPACE}{unit}"
     return str(value)
 
 
@@ -81,7 +82,7 @@ def points(value: float) -> str:
 def interval(accuracy: Accuracy) -> str:
     """Return the interval of the change as ``[low, high]``, or say that there is none."""
     low, high = accuracy.drop_low_points, accuracy.drop_high_points
-    return "no interval" if low is None or high is None else f"[{points(-high)}, {points(-low)}]"
+    return "no interval" if low is None or high is None else f"[{points(-high)},{SPACE}{points(-low)}]"
 
 
 def change_points(variant: Variant) -> float | None:

@@ -67,7 +67,7 @@ def _footer(report: Report) -> Markup:
     return tag(
         "footer",
         f"edgekit {report.environment.edgekit}. Every figure here is in report.json, with its raw samples. "
-        "Milliseconds measured on the host are the host's; a board's are shown only where a board was measured.",
+        "Milliseconds measured on the host are the host's; a board has figures only where it was measured.",
     )
 
 

@@ -60,8 +60,9 @@ def section(target: TargetReport, index: int) -> Markup:
 def _left(target: TargetReport) -> Markup:
     return tag(
         "div",
-        _panel("Accuracy against cost", join(pareto(target), _key())),
+        _panel("Accuracy against cost", join(pareto(target), _key(target))),
         _panel("Every timed call", distribution(target)),
+        _budgets(target),
         class_="column",
     )
 
@@ -71,12 +72,11 @@ def _right(target: TargetReport) -> Markup:
         "div",
         _panel("What each step bought", steps(target)),
         _panel("Where the time goes", ops(target)),
-        _budgets(target),
         class_="column",
     )
 
 
-def _number(name: str, value: str, note: str, *, words: bool = False) -> Markup:
+def _number(name: str, value: str, note: Markup | str, *, words: bool = False) -> Markup:
     return tag("div", tag("dt", name), tag("dd", value, class_="words" if words else "big"), tag("dd", note))
 
 
@@ -88,7 +88,8 @@ def _speed(baseline: Variant, shipped: Variant) -> Markup:
         )
     speedup = 1.0 if shipped.name == baseline.name else shipped.speedup
     place = "on this host" if after.place == "host" else "on the device"
-    note = f"{figures.milliseconds(before.min_ms)} → {figures.milliseconds(after.min_ms)} {place}"
+    times = f"{figures.milliseconds(before.min_ms)} → {figures.milliseconds(after.min_ms)}"
+    note = join(times, tag("br"), place)
     if speedup is None:
         return _number("Speed-up", "not measured", note, words=True)
     return _number("Speed-up", figures.factor(speedup), note)
@@ -108,7 +109,7 @@ def _accuracy(baseline: Variant, shipped: Variant) -> Markup:
         return _number(f"{after.metric}, points", "0.0", f"{after.value:.3f}, the baseline itself")
     change = figures.change_points(shipped)
     value = "unknown" if change is None else figures.points(change)
-    note = f"{figures.interval(after)}, {before.value:.3f} → {after.value:.3f}"
+    note = join(figures.interval(after), tag("br"), f"{before.value:.3f} → {after.value:.3f}")
     return _number(f"{after.metric}, points", value, note, words=change is None)
 
 
@@ -211,7 +212,8 @@ def _notes(target: TargetReport) -> Markup | None:
     return _panel("Worth knowing", tag("ul", *items, class_="plain")) if items else None
 
 
-def _key() -> Markup:
+def _key(target: TargetReport) -> Markup:
+    level = next((v.accuracy.interval_level for v in target.variants if v.accuracy), 0.95)
     words = [
         ("baseline", "baseline"),
         ("shipped", "ships"),
@@ -227,7 +229,7 @@ def _key() -> Markup:
         )
         for kind, text in words
     )
-    return tag("div", *items, tag("span", "vertical lines: 95 % interval"), class_="key")
+    return tag("div", *items, tag("span", f"vertical lines: {level * 100:g} % interval"), class_="key")
 
 
 def _panel(title: str, body: Markup) -> Markup:

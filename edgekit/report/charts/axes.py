@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.report.markup import Child, Markup, join, tag
 
-WIDTH = 480.0
-FONT = 12.0
+WIDTH = 420.0
 
 
 @dataclass(frozen=True)
@@ -85,31 +84,50 @@ def left_axis(
     left: float,
     right: float,
     label: str,
-    write: Callable[[float], str],
 ) -> Markup:
     """Return grid lines and tick labels beside the plot, the axis title above it."""
+    digits = decimals(at)
     parts: list[Child] = []
     for value in at:
         y = scale(value)
         parts.append(tag("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
-        parts.append(tag("text", write(value), x=left - 6, y=y + 4, text_anchor="end", class_="tick"))
+        parts.append(
+            tag("text", f"{value:.{digits}f}", x=left - 6, y=y + 4, text_anchor="end", class_="tick")
+        )
     parts.append(tag("text", label, x=2, y=scale.end - 12, class_="axis"))
     return join(*parts)
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move positions apart to at least ``gap``, keeping their order and staying inside [low, high]."""
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    placed = list(wanted)
-    floor = low
-    for index in order:
-        placed[index] = max(placed[index], floor)
-        floor = placed[index] + gap
-    ceiling = high
-    for index in reversed(order):
-        placed[index] = min(placed[index], ceiling)
-        ceiling = placed[index] - gap
-    return placed
+@dataclass(frozen=True)
+class Box:
+    """An area that is taken: a mark or a label."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def hits(self, other: Box) -> bool:
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
+
+
+def free_height(wanted: Box, taken: Sequence[Box], low: float, high: float) -> float:
+    """Return how far to move a label up or down, inside [low, high], so that it covers nothing."""
+    for step in range(12):
+        for shift in (step * 8.0, step * -8.0):
+            moved = Box(wanted.left, wanted.right, wanted.top + shift, wanted.bottom + shift)
+            if moved.top >= low and moved.bottom <= high and not any(moved.hits(box) for box in taken):
+                return shift
+    return 0.0
+
+
+def decimals(at: Sequence[float]) -> int:
+    """Return the digits that every tick needs, so that all are written alike."""
+    for digits in range(7):
+        if all(abs(round(value, digits) - value) < 1e-9 for value in at):
+            return digits
+    return 6
 
 
 def shorten(text: str, length: int) -> str:

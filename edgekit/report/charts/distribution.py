@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
-from edgekit.report.charts.axes import WIDTH, Scale, bottom_axis, log_ticks, picture
+from edgekit.report.charts.axes import WIDTH, Scale, bottom_axis, log_ticks, picture, ticks
 from edgekit.report.markup import Child, Markup, tag
 from edgekit.report.schema import Latency, TargetReport
 
@@ -39,7 +39,8 @@ def distribution(target: TargetReport) -> Markup:
 def _thinned(x: Scale) -> list[float]:
     """Drop ticks whose labels would touch."""
     kept: list[float] = []
-    for value in log_ticks(x.low, x.high):
+    candidates = log_ticks(x.low, x.high)
+    for value in candidates if len(candidates) > 2 else ticks(x.low, x.high, 6):
         inside = _LEFT + 8 < x(value) < _RIGHT - 8
         if inside and (not kept or x(value) - x(kept[-1]) > 26):
             kept.append(value)

@@ -29,9 +29,8 @@ def op_times(variant: Variant) -> list[tuple[str, float, int]]:
 
 
 def ops(target: TargetReport) -> Markup:
-    """Draw the baseline's and the shipped variant's op times, or say why there are none."""
-    names = dict.fromkeys(name for name in (target.baseline, _after(target)) if name)
-    shown = [v for name in names if (v := figures.find(target, name))]
+    """Draw the op times of the baseline, what ships and what came out slower, or say why there are none."""
+    shown = _shown(target)
     drawn = [variant for variant in shown if op_times(variant)]
     if not drawn:
         notes = [v.latency.ops_note for v in shown if v.latency and v.latency.ops_note]
@@ -56,11 +55,13 @@ def ops(target: TargetReport) -> Markup:
     return picture(f"Time per kind of op, {target.title}", described, top - _GAP, *parts)
 
 
-def _after(target: TargetReport) -> str:
-    """Return the shipped variant, or the last timed one where float ships: its ops are the cause."""
-    if target.shipped and target.shipped != target.baseline:
-        return target.shipped
-    return next((v.name for v in reversed(target.variants) if usable_latency(v)), "")
+def _shown(target: TargetReport) -> list[Variant]:
+    """Return the baseline, what ships, and the first variant that came out slower: its ops are the cause."""
+    slower = (v for v in target.variants if v.status == "dropped" and v.speedup and v.speedup < 1)
+    wanted = {target.baseline, target.shipped, next((v.name for v in slower), "")}
+    if target.shipped in ("", target.baseline):
+        wanted.update(v.name for v in target.variants[1:][-1:])
+    return [variant for variant in target.variants if variant.name in wanted]
 
 
 def _row(kind: str, ms: float, number: int, share: float, top: float, status: str) -> Markup:

@@ -9,12 +9,13 @@ from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
 from edgekit.report.charts.axes import (
     WIDTH,
+    Box,
     Scale,
     bottom_axis,
+    free_height,
     left_axis,
     picture,
     shorten,
-    spread,
     ticks,
 )
 from edgekit.report.markup import Child, Markup, join, tag
@@ -22,7 +23,7 @@ from edgekit.report.schema import TargetReport, Variant
 
 _HEIGHT = 320.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, WIDTH - 16, 30.0, _HEIGHT - 44
-_LABEL_GAP = 15.0
+_LETTER = 7.0  # a generous width of one letter of a label
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def pareto(target: TargetReport) -> Markup:
     pad = max((max(values) - min(values)) * 0.12, 0.004)
     y = Scale(max(min(values) - pad, 0.0), max(values) + pad, _BOTTOM, _TOP)
     x = Scale(0.0, max(p.x for p in points) * 1.08 or 1.0, _LEFT, _RIGHT)
+    leaders, names = _labels(points, x, y)
     unit = f"p50 latency in ms, {_place(target)}" if timed else "size in MB (latency was not measured)"
     metric = next((v.accuracy.metric for v in target.variants if v.accuracy), "accuracy")
     return picture(
@@ -52,13 +54,12 @@ def pareto(target: TargetReport) -> Markup:
         "; ".join(f"{p.variant.name}: {p.x:.3g} {'ms' if timed else 'MB'}, {p.value:.3f}" for p in points),
         _HEIGHT,
         bottom_axis(x, ticks(0, x.high), _TOP, _BOTTOM, unit),
-        left_axis(
-            y, ticks(y.low, y.high), _LEFT, _RIGHT, f"{metric}, higher is better", lambda v: f"{v:.3g}"
-        ),
+        left_axis(y, ticks(y.low, y.high), _LEFT, _RIGHT, f"{metric}, higher is better"),
         _limit_line(y, limit),
         _front(points, x, y),
+        leaders,
         *(_mark(point, x, y) for point in points),
-        _labels(points, x, y),
+        names,
     )
 
 
@@ -107,18 +108,16 @@ def _limit_line(y: Scale, limit: float | None) -> Markup | None:
     )
 
 
-def _front(points: Sequence[_Point], x: Scale, y: Scale) -> Markup:
-    """Return the stairs through the points that no other beats in both directions."""
+def _front(points: Sequence[_Point], x: Scale, y: Scale) -> Markup | None:
+    """Return the stairs through the rows that are not dropped and that no other beats in both directions."""
     path, best = "", float("-inf")
-    for point in sorted(points, key=lambda p: (p.x, -p.value)):
+    kept = [point for point in points if point.variant.status != "dropped"]
+    for point in sorted(kept, key=lambda p: (p.x, -p.value)):
         if point.value > best:
-            path += (
-                f"H{x(point.x):.1f}V{y(point.value):.1f}"
-                if path
-                else f"M{x(point.x):.1f} {y(point.value):.1f}"
-            )
+            at = f"{x(point.x):.1f}"
+            path += f"H{at}V{y(point.value):.1f}" if path else f"M{at} {y(point.value):.1f}"
             best = point.value
-    return tag("path", d=path or "M0 0", class_="front")
+    return tag("path", d=path, class_="front") if path else None
 
 
 def _mark(point: _Point, x: Scale, y: Scale) -> Markup:
@@ -138,17 +137,24 @@ def _mark(point: _Point, x: Scale, y: Scale) -> Markup:
     return tag("g", *parts, class_=f"mark {status}")
 
 
-def _labels(points: Sequence[_Point], x: Scale, y: Scale) -> Markup:
-    heights = spread([y(p.value) + 4 for p in points], _LABEL_GAP, _TOP + 4, _BOTTOM - 4)
-    parts: list[Child] = []
-    for point, at in zip(points, heights, strict=True):
-        cx = x(point.x)
-        left = cx > (_LEFT + _RIGHT) / 2
+def _labels(points: Sequence[_Point], x: Scale, y: Scale) -> tuple[Markup, Markup]:
+    """Return leaders and names; a name is moved up or down where it would cover another."""
+    taken = [Box(x(p.x) - 8, x(p.x) + 8, y(p.value) - 8, y(p.value) + 8) for p in points]
+    leaders: list[Child] = []
+    names: list[Child] = []
+    for point in points:
+        cx, cy = x(point.x), y(point.value)
         name = shorten(point.variant.name, 26)
+        length = len(name) * _LETTER
+        left = cx + 12 + length > _RIGHT
+        start = cx - 12 - length if left else cx + 12
+        wanted = Box(start, start + length, cy - 8, cy + 7)
+        shift = free_height(wanted, taken, _TOP, _BOTTOM)
+        taken.append(Box(start, start + length, wanted.top + shift, wanted.bottom + shift))
         edge = cx - 12 if left else cx + 12
-        anchor = "end" if left else "start"
-        if abs(at - 4 - y(point.value)) > 3:
-            parts.append(tag("line", x1=cx, x2=edge, y1=y(point.value), y2=at - 4, class_="leader"))
+        if abs(shift) > 8:
+            leaders.append(tag("line", x1=cx, x2=edge, y1=cy, y2=cy + shift, class_="leader"))
         style = "label strong" if point.variant.status == "shipped" else "label"
-        parts.append(tag("text", name, x=edge, y=at, text_anchor=anchor, class_=style))
-    return join(*parts)
+        anchor = "end" if left else "start"
+        names.append(tag("text", name, x=edge, y=cy + shift + 4, text_anchor=anchor, class_=style))
+    return join(*leaders), join(*names)

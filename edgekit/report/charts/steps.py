@@ -11,7 +11,7 @@ from edgekit.report.markup import Child, Markup, join, tag
 from edgekit.report.schema import TargetReport, Variant
 
 _ROW, _HEAD = 26.0, 30.0
-_NAME = 116.0
+_NAME = 104.0
 _BAR = 150.0
 
 

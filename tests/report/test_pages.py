@@ -1,0 +1,285 @@
+"""Markdown and HTML: every verdict is there, hostile text stays text, nothing is fetched."""
+
+from __future__ import annotations
+
+import html as std_html
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib import import_module
+from xml.etree import ElementTree
+
+import pytest
+from report_example import example, latency, variant, with_speedups
+
+from edgekit.profile.verdict import Budget, judge
+from edgekit.report import FORMATS, figures, html, markdown
+from edgekit.report.schema import Report, TargetReport
+
+HOSTILE = "<script>alert('x')</script> \"&amp;\" | `a` $style"
+SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+VOID = {"meta", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Collect the text and the elements, and check that every element is closed where it was opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def hostile() -> Report:
+    """Put the hostile text into every free text field that a page shows."""
+    report = example(HOSTILE)
+    targets = []
+    for target in report.targets:
+        rows = [
+            row.model_copy(
+                update={
+                    "name": HOSTILE + row.name,
+                    "cause": HOSTILE,
+                    "latency_note": HOSTILE,
+                    "warnings": [HOSTILE],
+                }
+            )
+            for row in target.variants
+        ]
+        named = {
+            "title": HOSTILE,
+            "sentence": HOSTILE,
+            "target": HOSTILE,
+            "bundle": HOSTILE,
+            "variants": rows,
+        }
+        gains = [
+            gain.model_copy(
+                update={"step": HOSTILE, "before": HOSTILE + gain.before, "after": HOSTILE + gain.after}
+            )
+            for gain in target.steps
+        ]
+        ends = {"baseline": HOSTILE + target.baseline, "shipped": HOSTILE + target.shipped, "steps": gains}
+        targets.append(target.model_copy(update={**named, **ends}))
+    failure = report.failures[0].model_copy(update={"message": HOSTILE, "step": HOSTILE, "hint": HOSTILE})
+    assert report.prune is not None
+    return report.model_copy(
+        update={
+            "targets": targets,
+            "failures": [failure],
+            "warnings": [HOSTILE],
+            "prune": report.prune.model_copy(update={"frozen": [HOSTILE]}),
+            "source": report.source.model_copy(update={"path": HOSTILE, "task": HOSTILE}),
+            "environment": report.environment.model_copy(
+                update={"cpu": HOSTILE, "libraries": {HOSTILE: HOSTILE}}
+            ),
+        }
+    )
+
+
+def unescaped(text: str) -> str:
+    return std_html.unescape(re.sub(r"\\(.)", r"\1", text))
+
+
+def titles(report: Report) -> Iterator[TargetReport]:
+    yield from report.targets
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_a_module_with_render(name: str) -> None:
+    text = import_module(FORMATS[name]).render(example())
+    assert text.endswith("\n")
+    assert "Digits detector" in text
+
+
+def test_markdown_says_every_verdict_and_its_numbers() -> None:
+    text = unescaped(markdown.render(example()))
+    for target in titles(example()):
+        assert target.sentence in text
+        for row in target.variants:
+            assert row.name in text
+            assert row.cause in text
+    assert "TensorRT needs the board" in text
+    assert "It is not the board's latency." in text
+    assert text.count("<details>") == text.count("</details>") == 5
+
+
+def test_markdown_tables_have_as_many_cells_as_their_head() -> None:
+    for report in (example(), hostile()):
+        width = 0
+        for line in markdown.render(report).splitlines():
+            cells = len(re.findall(r"(?<!\\)\|", line))
+            if not line.startswith("|"):
+                width = 0
+                continue
+            width = width or cells
+            assert cells == width, line
+
+
+def test_markdown_escapes_hostile_names() -> None:
+    text = markdown.render(hostile())
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_html_says_every_verdict() -> None:
+    text = Page(html.render(example())).text
+    for target in titles(example()):
+        assert figures.plain_sentence(target) in text
+        assert text.count(target.title) >= 3
+        for row in target.variants:
+            assert row.name in text
+            assert row.cause in text
+    assert "on this host: Example CPU @ 2.10GHz, 2 cores, LiteRT 2.3.0, 1 thread" in text
+    assert "not measured: TensorRT needs the board, and no device was given" in text
+    assert "unstable: calls differ" in text
+    assert "head_boxes: feeds an output" in text
+    assert "Run edgekit diagnose on the float artifact." in text
+    assert "nan" not in text.lower().split()
+    assert "None" not in text
+
+
+def test_html_fetches_nothing() -> None:
+    text = html.render(example())
+    assert not re.search(r"url\(|@import|javascript:|<script|<link|<img|<iframe", text)
+    for _, attributes in Page(text).elements:
+        for name in ("src", "href", "xlink:href", "action", "srcset"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert set(re.findall(r"https?://[^\"' <]+", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_html_escapes_hostile_text_everywhere() -> None:
+    text = html.render(hostile())
+    assert "<script" not in text
+    assert "alert('x')" not in text
+    page = Page(text)
+    assert HOSTILE.split(" ", 1)[0] in page.text
+    assert not any(tag == "script" for tag, _ in page.elements)
+
+
+@pytest.mark.parametrize("report", [example(), hostile()], ids=["example", "hostile"])
+def test_every_picture_is_well_formed_and_has_a_title(report: Report) -> None:
+    pictures = SVG.findall(html.render(report))
+    assert len(pictures) >= 10
+    for picture in pictures:
+        root = ElementTree.fromstring(picture)
+        assert root[0].tag.endswith("title")
+        assert root[0].text
+        for element in root.iter():
+            for key, value in element.attrib.items():
+                assert "nan" not in value.lower() or key == "aria-label"
+                if key in ("width", "height"):
+                    assert float(value) >= 0
+
+
+def test_html_stays_small_with_long_measurements() -> None:
+    report = example()
+    big = []
+    for target in report.targets:
+        rows = [
+            row.model_copy(
+                update={
+                    "latency": row.latency.model_copy(
+                        update={"samples_ns": list(range(10**6, 10**6 + 20000))}
+                    )
+                }
+            )
+            if row.latency
+            else row
+            for row in target.variants
+        ]
+        big.append(target.model_copy(update={"variants": rows}))
+    text = html.render(report.model_copy(update={"targets": big * 3}))
+    assert len(text.encode()) < 1_500_000
+
+
+def test_html_has_landmarks_and_unique_ids() -> None:
+    page = Page(html.render(example()))
+    tags = [tag for tag, _ in page.elements]
+    assert {"header", "main", "nav", "footer"} <= set(tags)
+    assert tags.count("h1") == tags.count("main") == 1
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [(attributes["href"] or "")[1:] for tag, attributes in page.elements if tag == "a"]
+    assert set(links) <= set(ids)
+    for tag, attributes in page.elements:
+        if tag == "th":
+            assert attributes["scope"] in ("col", "row")
+
+
+def test_emulated_time_is_never_printed() -> None:
+    rows = with_speedups(
+        [
+            variant("float32", 0.612, 4_000_000, latency(777.0, "litert", {}, flags=["emulated"]), "tflite"),
+            variant("int8", 0.611, 1_000_000, latency(333.0, "litert", {}, flags=["emulated"]), "tflite"),
+        ]
+    )
+    target = judge("pi", "Pi", "raspberry-pi", rows, Budget(), timed=False)
+    report = example().model_copy(update={"targets": [target]})
+    for text in (html.render(report), markdown.render(report)):
+        assert not re.search(r"(7\d\d|3[2-5]\d)(\.\d+)?[\s\u00a0]ms", text)
+        assert "not measured: the processor was emulated" in text
+
+
+@pytest.mark.parametrize("outcome", ["unscored", "failed"])
+def test_targets_without_a_winner_still_have_a_page(outcome: str) -> None:
+    rows = with_speedups(
+        [
+            variant(
+                "float32",
+                None if outcome == "failed" else 0.6,
+                4_000_000,
+                latency(9.0, "litert", {}),
+                "tflite",
+            ),
+            variant("int8", None, 0, None, "tflite", cause="conversion failed"),
+        ]
+    )
+    target = judge("pi", "Pi", "raspberry-pi", rows, Budget(), timed=True)
+    assert target.outcome == outcome
+    report = example().model_copy(update={"targets": [target], "prune": None, "failures": []})
+    text = Page(html.render(report)).text
+    assert figures.plain_sentence(target) in text
+    assert "conversion failed" in text
+    assert "Failed, exit code" in text
+    assert "conversion failed" in unescaped(markdown.render(report))
+
+
+def test_a_report_without_targets_is_no_success() -> None:
+    report = example().model_copy(update={"targets": [], "failures": []})
+    assert "Failed" in html.render(report)
+    assert markdown.render(report)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999, "999 bytes"), (602_000, "602 kB"), (4_936_000, "4.94 MB"), (49_360_000, "49.4 MB")],
+)
+def test_sizes_are_decimal(value: int, text: str) -> None:
+    assert figures.size(value).replace("\u00a0", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0123, "0.012 ms"), (2.906, "2.91 ms"), (18.27, "18.3 ms"), (250.4, "250 ms")]
+)
+def test_milliseconds(value: float, text: str) -> None:
+    assert figures.milliseconds(value).replace("\u00a0", " ") == text
