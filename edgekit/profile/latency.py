@@ -72,6 +72,8 @@ def measure(
     tell: Progress = progress or (lambda done, what: None)
     if len({job.name for job in jobs}) != len(jobs):
         raise StageError("two artifacts to measure have the same name")
+    if not jobs:
+        return {}
     facts = device.describe()
     with ExitStack() as stack:
         running = []

@@ -142,6 +142,9 @@ class TestMeasure:
         assert latency.ops == []
         assert "small.onnx" in latency.ops_note
 
+    def test_nothing_to_measure_is_nothing_measured(self) -> None:
+        assert run() == {}
+
     def test_two_jobs_of_one_name_are_refused(self, small: Path) -> None:
         with pytest.raises(StageError, match="same name"):
             run(Job("a", small, "onnx"), Job("a", small, "onnx"))
