@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import warnings
 from pathlib import Path
@@ -35,7 +37,7 @@ def emit(float_tflite: bytes | Path, plan: Plan) -> bytes:
         return content
     worker = quantizer.Quantizer(bytearray(content), rules)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # its progress bars
             warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")  # its own check
             result = worker.quantize(
                 _statistics(plan) if worker.need_calibration else None,

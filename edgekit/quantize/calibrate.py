@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,12 @@ def ranges_tflite(path: Path, samples: Iterable[Sample]) -> Ranges:
     Each sample maps signature input names to ``(1, ...)`` arrays. Raises StageError without samples, for a
     sample that does not fit the signature and for tensors that are not finite.
     """
-    # Preserved tensors are the unfused graph's: exactly those the quantizer will ask about.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")  # we want just that
-        interpreter = litert.Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
+    # Without the delegate every tensor exists, also those nobody reads, which the quantizer will ask about.
+    interpreter = litert.Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
     interpreter.allocate_tensors()
     run = interpreter.get_signature_runner("serving_default")
     wanted = read_graph(path, "tflite").floats

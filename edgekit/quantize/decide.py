@@ -125,6 +125,8 @@ def _static_rule(graph: Graph, scheme: Scheme) -> Rule:
             return "float32", scheme.refused[op.kind]
         if op.kind not in scheme.int8 or not op.is_float:
             return "float32", "no int8 kernel" if op.is_float else "not a float op"
+        if any(graph.is_dead(tensor) for tensor in op.outputs):
+            return "float32", "an output nobody reads: XNNPACK refuses the op in int8"
         return "int8", ""
 
     return rule

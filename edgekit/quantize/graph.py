@@ -71,6 +71,9 @@ class Graph:
     def producers(self) -> dict[str, int]:
         return {tensor: position for position, op in enumerate(self.ops) for tensor in op.outputs}
 
+    def is_dead(self, tensor: str) -> bool:
+        return bool(tensor) and tensor not in self.consumers and tensor not in self.outputs
+
     def after(self, position: int) -> Iterator[int]:
         for tensor in self.ops[position].outputs:
             yield from self.consumers.get(tensor, ())
