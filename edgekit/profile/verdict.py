@@ -99,7 +99,8 @@ def _baseline_fault(variants: Sequence[Variant], timed: bool) -> str:
             f"{baseline.accuracy.samples} samples, so no drop means anything; check [preprocess] and [task]"
         )
     if timed and gains.usable_latency(baseline) is None:
-        note = baseline.latency_note or "no latency"
+        emulated = baseline.latency is not None and "emulated" in baseline.latency.flags
+        note = "emulated time does not count" if emulated else baseline.latency_note or "no latency"
         return f"the float baseline {baseline.name} could not be timed ({note}), so no speed-up is known"
     return ""
 
@@ -107,7 +108,7 @@ def _baseline_fault(variants: Sequence[Variant], timed: bool) -> str:
 def _failed(target: str, title: str, family: str, variants: Sequence[Variant], fault: str) -> TargetReport:
     rows = [
         row.model_copy(update={"status": _status_without_verdict(row, index), "cause": row.cause or fault})
-        for index, row in enumerate(map(_finite, variants))
+        for index, row in enumerate(_clean(variant, variants[0]) for variant in variants)
     ]
     return TargetReport(
         target=target,
@@ -214,13 +215,24 @@ def _marked(row: Variant, baseline: Variant, shipped: str, found: Sequence[_Find
     elif row.name == shipped:
         status = "shipped"
     cause = "; ".join(dict.fromkeys(finding.text for finding in found))
-    return _finite(row).model_copy(update={"status": status, "cause": cause})
+    return _clean(row, baseline).model_copy(update={"status": status, "cause": cause})
 
 
-def _finite(row: Variant) -> Variant:
-    """Take away an accuracy that is not a number: the report says "not measured", never NaN."""
-    known = row.accuracy is not None and math.isfinite(row.accuracy.value)
-    return row if known else row.model_copy(update={"accuracy": None})
+def _clean(row: Variant, baseline: Variant) -> Variant:
+    """Take away what is not a number (the report says "not measured", never NaN) and fill in the drop."""
+    speedups = {name: _finite(getattr(row, name)) for name in ("speedup", "speedup_p50")}
+    accuracy = row.accuracy
+    if accuracy is not None and _finite(accuracy.value) is None:
+        accuracy = None
+    if accuracy is not None:
+        drop = 0.0 if row.name == baseline.name else _finite(drop_points(baseline, row))
+        ends = {name: _finite(getattr(accuracy, name)) for name in ("drop_low_points", "drop_high_points")}
+        accuracy = accuracy.model_copy(update={"drop_points": drop, **ends})
+    return row.model_copy(update={"accuracy": accuracy, **speedups})
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _best_attempt(variants: Sequence[Variant], findings: dict[str, list[_Finding]]) -> Variant | None:

@@ -9,6 +9,13 @@ from edgekit.profile.gains import FASTER, SLOWER, SMALLER, speed_ratio, usable_l
 from edgekit.report.schema import Accuracy, BudgetResult, Variant
 
 _FORMATS = {"tflite": "TFLite", "onnx": "ONNX", "keras": "Keras", "saved_model": "SavedModel"}
+_BUDGETS = {
+    "accuracy_drop": "accuracy drop",
+    "latency_ms": "latency",
+    "model_mb": "model size",
+    "memory_mb": "memory",
+    "speedup": "speed-up",
+}
 _PLACES = {"host": "on this host", "device": "on the device"}
 
 
@@ -36,10 +43,11 @@ def ships_baseline(
     """Return the sentence when float ships unchanged; ``best`` failed on nothing but the accuracy budget."""
     start = f"ship {artifact_label(baseline)} unchanged"
     if best is not None and best.accuracy is not None and limit is not None:
+        digits = 2 if lost_points - limit < 0.1 else 1  # "missed 1, is -1.0" would puzzle
         gain = f"{speed_words(best, speed_ratio(baseline, best))}, {size_words(baseline, best)}"
         return (
             f"{start}: missed the accuracy budget of {limit:g} points; the best attempt, "
-            f"{artifact_label(best)}, is {accuracy_words(best.accuracy, lost_points)} "
+            f"{artifact_label(best)}, is {accuracy_words(best.accuracy, lost_points, digits)} "
             f"({gain}).{missed_words(budgets)}"
         )
     if not causes:
@@ -81,9 +89,9 @@ def size_words(before: Variant, after: Variant) -> str:
     return f"{_factor(factor)}x {word}"
 
 
-def accuracy_words(accuracy: Accuracy, drop_points: float) -> str:
+def accuracy_words(accuracy: Accuracy, drop_points: float, digits: int = 1) -> str:
     """Return the change in points with its interval, e.g. ``top-1 -0.3 points [-0.9, +0.2]``."""
-    return f"{accuracy.metric} {signed(-drop_points)} points{interval_words(accuracy)}"
+    return f"{accuracy.metric} {signed(-drop_points, digits)} points{interval_words(accuracy)}"
 
 
 def interval_words(accuracy: Accuracy) -> str:
@@ -94,9 +102,9 @@ def interval_words(accuracy: Accuracy) -> str:
     return f" [{signed(-high)}, {signed(-low)}]"
 
 
-def signed(points: float) -> str:
-    """Return the number with its sign and one digit; two where one digit would hide it; 0.0 has no sign."""
-    digits = 2 if 0 < abs(points) < 0.095 else 1
+def signed(points: float, digits: int = 1) -> str:
+    """Return the number with its sign; two digits where one would hide it; zero has no sign."""
+    digits = 2 if 0 < abs(points) < 0.095 else digits
     text = f"{points:+.{digits}f}"
     return text[1:] if float(text) == 0 else text
 
@@ -107,10 +115,21 @@ def missed_words(budgets: Sequence[BudgetResult]) -> str:
     for budget in budgets:
         if budget.passed:
             continue
-        limit = f"{budget.name} {budget.limit:g} {budget.unit}"
-        reached = "not measured" if budget.reached is None else f"reached {budget.reached:.3g} {budget.unit}"
-        clauses.append(f"{limit} ({reached})")
+        name = _BUDGETS.get(budget.name, budget.name)
+        place = " on this host" if "on this host" in budget.note else ""
+        limit = _with_unit(f"{budget.limit:g}", budget.unit)
+        if budget.reached is None:
+            clauses.append(f"{name} {limit} (not measured)")
+            continue
+        # as many digits as it takes to tell what was reached from the limit
+        digits = next((n for n in (3, 4, 5) if f"{budget.reached:.{n}g}" != f"{budget.limit:.{n}g}"), 6)
+        reached = _with_unit(f"{budget.reached:.{digits}g}", budget.unit)
+        clauses.append(f"{name} {limit} (reached {reached}{place})")
     return f" Budget missed: {', '.join(clauses)}." if clauses else ""
+
+
+def _with_unit(number: str, unit: str) -> str:
+    return f"{number}{unit}" if unit == "x" else f"{number} {unit}"
 
 
 def _factor(value: float) -> str:

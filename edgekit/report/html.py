@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from string import Template
 
-from edgekit.report import background, figures, target_section
+from edgekit.report import background, figures
+from edgekit.report.card import card
 from edgekit.report.markup import Markup, escape, join, tag
 from edgekit.report.schema import Report
+from edgekit.report.target_section import section
 
 
 def render(report: Report) -> str:
@@ -42,13 +44,13 @@ def _header(report: Report) -> Markup:
 
 
 def _main(report: Report) -> Markup:
-    cards = [target_section.card(target, index) for index, target in enumerate(report.targets)]
+    cards = [card(target, index) for index, target in enumerate(report.targets)]
     return tag(
         "main",
         background.failures(report),
         tag("div", *cards, class_="cards", id="verdicts"),
         _contents(report),
-        *(target_section.section(target, index) for index, target in enumerate(report.targets)),
+        *(section(target, index) for index, target in enumerate(report.targets)),
         background.pruning(report),
         background.environment(report),
     )

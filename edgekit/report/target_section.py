@@ -1,4 +1,4 @@
-"""One target on the page: the card with the verdict, and the section with everything behind it."""
+"""One target on the page: the tables and pictures behind its verdict."""
 
 from __future__ import annotations
 
@@ -9,31 +9,9 @@ from edgekit.report.charts.ops import ops
 from edgekit.report.charts.pareto import pareto
 from edgekit.report.charts.steps import steps
 from edgekit.report.markup import Markup, join, tag
+from edgekit.report.per_class import per_class
 from edgekit.report.schema import TargetReport, Variant
 from edgekit.report.table import badge, missing, soft, table
-
-
-def card(target: TargetReport, index: int) -> Markup:
-    """Return the verdict with the three numbers that matter and the baseline beside each."""
-    baseline = figures.find(target, target.baseline)
-    shipped = figures.find(target, target.shipped)
-    numbers = (
-        [_speed(baseline, shipped), _size(baseline, shipped), _accuracy(baseline, shipped)]
-        if baseline and shipped
-        else []
-    )
-    return tag(
-        "article",
-        tag(
-            "div",
-            tag("h3", tag("a", target.title, href=f"#target-{index}")),
-            badge(figures.OUTCOME_WORDS[target.outcome], target.outcome),
-            class_="card-head",
-        ),
-        tag("p", figures.plain_sentence(target), class_="verdict"),
-        tag("dl", *numbers, class_="numbers") if numbers else None,
-        class_="card",
-    )
 
 
 def section(target: TargetReport, index: int) -> Markup:
@@ -51,6 +29,7 @@ def section(target: TargetReport, index: int) -> Markup:
         tag("div", _variants(target), class_="panel"),
         tag("div", _left(target), _right(target), class_="pair"),
         _step_table(target),
+        per_class(target),
         _notes(target),
         id=f"target-{index}",
         aria_labelledby=f"title-{index}",
@@ -76,56 +55,20 @@ def _right(target: TargetReport) -> Markup:
     )
 
 
-def _number(name: str, value: str, note: Markup | str, *, words: bool = False) -> Markup:
-    return tag("div", tag("dt", name), tag("dd", value, class_="words" if words else "big"), tag("dd", note))
-
-
-def _speed(baseline: Variant, shipped: Variant) -> Markup:
-    before, after = usable_latency(baseline), usable_latency(shipped)
-    if before is None or after is None:
-        return _number(
-            "Speed-up", "not measured", figures.why_untimed(shipped).partition(": ")[2], words=True
-        )
-    speedup = 1.0 if shipped.name == baseline.name else shipped.speedup
-    place = "on this host" if after.place == "host" else "on the device"
-    times = f"{figures.milliseconds(before.min_ms)} → {figures.milliseconds(after.min_ms)}"
-    note = join(times, tag("br"), place)
-    if speedup is None:
-        return _number("Speed-up", "not measured", note, words=True)
-    return _number("Speed-up", figures.factor(speedup), note)
-
-
-def _size(baseline: Variant, shipped: Variant) -> Markup:
-    note = f"{figures.size(baseline.size_bytes)} → {figures.size(shipped.size_bytes)}"
-    ratio = baseline.size_bytes / shipped.size_bytes if shipped.size_bytes else 0.0
-    return _number("Smaller by", figures.factor(ratio), note)
-
-
-def _accuracy(baseline: Variant, shipped: Variant) -> Markup:
-    before, after = baseline.accuracy, shipped.accuracy
-    if before is None or after is None:
-        return _number("Accuracy", "not scored", "", words=True)
-    if shipped.name == baseline.name:
-        return _number(f"{after.metric}, points", "0.0", f"{after.value:.3f}, the baseline itself")
-    change = figures.change_points(shipped)
-    value = "unknown" if change is None else figures.points(change)
-    note = join(figures.interval(after), tag("br"), f"{before.value:.3f} → {after.value:.3f}")
-    return _number(f"{after.metric}, points", value, note, words=change is None)
-
-
 def _variants(target: TargetReport) -> Markup:
     head = ["Variant", "Size", "p50 latency", "Speed-up (min)", "Accuracy", "Change in points", "Peak memory"]
-    rows = [_variant_row(variant) for variant in target.variants]
+    rows = [_variant_row(variant, variant.name == target.shipped) for variant in target.variants]
     ships = [variant.name == target.shipped for variant in target.variants]
     return table("Before and after", head, rows, numbers=range(1, 7), marked=ships)
 
 
-def _variant_row(variant: Variant) -> list[Markup]:
+def _variant_row(variant: Variant, ships: bool) -> list[Markup]:
     latency, accuracy = usable_latency(variant), variant.accuracy
     done = " then ".join(variant.steps) or "as it came"
     name = join(
         tag("span", variant.name + " "),
         badge(figures.STATUS_WORDS[variant.status], variant.status),
+        join(" ", badge("ships", "shipped")) if ships and variant.status == "baseline" else None,
         soft(f"{variant.precision} {variant.format}, {done}"),
         soft(variant.cause) if variant.cause else None,
     )

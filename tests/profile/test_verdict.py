@@ -255,11 +255,21 @@ def test_host_time_is_never_called_the_boards() -> None:
     assert report.budgets[0].note == "measured on this host, not on the board"
 
 
+def test_missed_budgets_are_told_in_words_and_digits_that_differ() -> None:
+    report = verdict(FLOAT, INT8, budget=Budget(latency_ms=3.999, speedup=3))
+    assert report.sentence.endswith(
+        "Budget missed: latency 3.999 ms (reached 4 ms on this host), "
+        "speed-up 3x (reached 2.5x on this host)."
+    )
+    close = verdict(FLOAT, row("int8", 0.8899, 4, 2))
+    assert "is top-1 -1.01 points" in close.sentence
+
+
 def test_missing_latency_is_a_missed_budget_with_the_reason() -> None:
     report = verdict(*untimed(FLOAT, INT8), budget=Budget(latency_ms=5), timed=False)
     assert (report.budgets[0].reached, report.budgets[0].passed) == (None, False)
     assert report.budgets[0].note == "no board"
-    assert "Budget missed: latency_ms 5 ms (not measured)" in report.sentence
+    assert "Budget missed: latency 5 ms (not measured)" in report.sentence
 
 
 def test_steps_are_rows_before_and_after() -> None:
@@ -304,6 +314,18 @@ def test_nan_never_reaches_the_report() -> None:
     report = verdict(FLOAT, PRUNED, row("int8", math.nan, 4, 2))
     assert report.variants[2].accuracy is None
     assert report.variants[2].status == "unscored"
+    odd = row(
+        "int8", scored(0.9, low=math.nan, high=math.inf, drop_points=math.nan), 4, 2, speedup_p50=math.nan
+    )
+    for report in (verdict(FLOAT, odd), verdict(row("float32", 0.0, 10, 8), odd)):
+        assert "nan" not in str(report.model_dump()).lower()
+        assert "inf," not in str(report.model_dump()).lower()
+
+
+def test_a_drop_that_was_not_given_is_filled_in() -> None:
+    report = verdict(FLOAT, INT8)
+    drops = [variant.accuracy.drop_points for variant in report.variants if variant.accuracy]
+    assert drops == [0.0, pytest.approx(0.2)]
 
 
 def test_the_best_is_never_slower_and_less_accurate_than_float() -> None:

@@ -82,6 +82,7 @@ def variant(
             metric=METRIC,
             value=value,
             secondary={"mAP@.5": round(value * 1.43, 3)},
+            per_class={str(digit): round(value + (digit - 4.5) * 0.011, 4) for digit in range(10)},
             samples=500,
             drop_points=drop if steps else 0.0,
             drop_low_points=round(drop - 0.55, 4) if steps else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
-from edgekit.report.charts.axes import WIDTH, Scale, bottom_axis, log_ticks, picture, ticks
+from edgekit.report.charts.axes import WIDTH, Scale, bottom_axis, log_ticks, picture, shorten, ticks
 from edgekit.report.markup import Child, Markup, tag
 from edgekit.report.schema import Latency, TargetReport
 
@@ -72,6 +72,6 @@ def _histogram(name: str, status: str, latency: Latency, x: Scale, base: float) 
         tag(
             "line", x1=x(latency.p50_ms), x2=x(latency.p50_ms), y1=base - _TALL - 3, y2=base, class_="median"
         ),
-        tag("text", name, x=_LEFT, y=base - _TALL - 12, class_="label"),
+        tag("text", shorten(name, 20), x=_LEFT, y=base - _TALL - 12, class_="label"),
         tag("text", words, x=_RIGHT, y=base - _TALL - 12, text_anchor="end", class_="tick"),
     )
