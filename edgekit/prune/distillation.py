@@ -17,6 +17,7 @@ Distance = Callable[[Tensors, Tensors], tf.Tensor]
 
 EPSILON = 1e-6  # keeps logarithms of float32 probabilities finite
 HUBER_DELTA = 1.0  # in units of the teacher's spread
+BOX_DELTA = 0.1  # mAP@[.5:.95] pays for errors far below a box's spread: keep their gradient, like an L1 loss
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ def _huber(name: str, array: npt.NDArray[Any]) -> Distance:
     deviation = array.astype(np.float64) - _channel_means(array)
     spread = np.sqrt(np.mean(deviation**2, axis=tuple(range(array.ndim - 1))))
     unit = np.maximum(spread, max(1e-3 * float(spread.max()), 1e-12)).astype(np.float32)
-    scale = _positive(np.mean(_huber_of(deviation / unit)))
+    scale = _positive(np.mean(_huber_of(deviation / unit, HUBER_DELTA)))
 
     def distance(outputs: Tensors, taught: Tensors) -> tf.Tensor:
         difference = (tf.cast(outputs[name], tf.float32) - taught[name]) / unit
-        return tf.reduce_mean(_tensor_huber(difference)) / scale
+        return tf.reduce_mean(_tensor_huber(difference, HUBER_DELTA)) / scale
 
     return distance
 
@@ -132,25 +133,27 @@ def _weighted_huber(
     mean = np.sum(array * weights, axis=0) / _positive_array(np.sum(weights, axis=0))
     deviation = array - mean
     unit = np.float32(_positive(np.sqrt(np.sum(weights * deviation**2) / _positive(4.0 * np.sum(weights)))))
-    scale = _positive(np.sum(weights * _huber_of(deviation / unit)) / _positive(4.0 * np.sum(weights)))
+    scale = _positive(
+        np.sum(weights * _huber_of(deviation / unit, BOX_DELTA)) / _positive(4.0 * np.sum(weights))
+    )
 
     def distance(outputs: Tensors, taught: Tensors) -> tf.Tensor:
         weight = tf.reduce_max(taught[scores], axis=-1, keepdims=True)
         difference = (tf.cast(outputs[boxes], tf.float32) - taught[boxes]) / unit
-        total = tf.reduce_sum(weight * _tensor_huber(difference))
+        total = tf.reduce_sum(weight * _tensor_huber(difference, BOX_DELTA))
         return total / (4.0 * tf.reduce_sum(weight) + EPSILON) / scale
 
     return distance
 
 
-def _huber_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _huber_of(values: npt.NDArray[np.float64], delta: float) -> npt.NDArray[np.float64]:
     size = np.abs(values)
-    return np.asarray(np.where(size <= HUBER_DELTA, 0.5 * size**2, HUBER_DELTA * (size - 0.5 * HUBER_DELTA)))
+    return np.asarray(np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)))
 
 
-def _tensor_huber(values: tf.Tensor) -> tf.Tensor:
+def _tensor_huber(values: tf.Tensor, delta: float) -> tf.Tensor:
     size = tf.abs(values)
-    return tf.where(size <= HUBER_DELTA, 0.5 * size**2, HUBER_DELTA * (size - 0.5 * HUBER_DELTA))
+    return tf.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 
 
 def _positive(value: Any) -> float:

@@ -126,9 +126,10 @@ def _spreads(outputs: Arrays, pairs: dict[str, str]) -> dict[str, tuple[tuple[in
         if not np.issubdtype(array.dtype, np.floating):
             continue
         values = array.astype(np.float64)
-        deviation = values - values.mean(axis=tuple(range(values.ndim - 1)))
-        if name in pairs:
-            deviation = deviation * outputs[pairs[name]].max(axis=-1, keepdims=True)
+        if name in pairs:  # the spread of a box is that around the mean box of its own row (a grid cell)
+            deviation = (values - values.mean(axis=0)) * outputs[pairs[name]].max(axis=-1, keepdims=True)
+        else:
+            deviation = values - values.mean(axis=tuple(range(values.ndim - 1)))
         size = float(np.sqrt(np.mean(deviation**2))) * float(np.sqrt(values[0].size))
         if size > 0.0:
             spreads[name] = (values.shape[1:], size)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from edgekit.errors import StageError
+from edgekit.prune.augmentation import has_images, mix
 from edgekit.prune.distillation import Distillation
-from edgekit.prune.signature import Arrays, as_tensors, call, predict, sample_count
+from edgekit.prune.signature import Arrays, as_tensors, call, predict, predictor, sample_count
 
 Tensors = dict[str, tf.Tensor]
 Loss = Callable[[Tensors, Tensors], tf.Tensor]
@@ -25,11 +25,15 @@ WEIGHT_DECAY = 1e-4
 CLIP_NORM = 10.0
 WARMUP = 0.1  # share of all steps in which the learning rate rises linearly
 EMA_MOMENTUM = 0.99
+MIXED_SHARE = 0.5  # of the steps, with augment
 
 
 @dataclass(frozen=True)
 class RecoverySettings:
-    """How long and how hard to train. ``augment`` jitters brightness and contrast of image-like inputs."""
+    """How long and how hard to train.
+
+    augment: half of the steps see shifted, mixed and relit images, labelled by the unpruned model alone.
+    """
 
     epochs: int = 10
     batch: int = 16
@@ -83,50 +87,64 @@ def recover(
     Raises StageError on a non-finite loss.
     """
     start = time.monotonic()
-    samples = sample_count(inputs)
     if (labels is None) != (loss is None):
         raise ValueError("labels and loss belong together: give both or neither")
     keras.utils.set_random_seed(settings.seed)
     _reset_seed_generators(student, settings.seed)
     progress(0.0, "running the unpruned model once")
     taught = predict(teacher, inputs, settings.batch)
-    distillation = Distillation.fit(taught)
+    material = {"inputs": inputs, "taught": taught, "labels": labels or {}}
+    samples = sample_count(inputs)
     batch = min(settings.batch, samples)
-    steps = samples // batch
-    optimizer = _optimizer(student, settings, steps * settings.epochs)
-    train = _train_step(student, optimizer, distillation, loss, settings)
-    random = np.random.default_rng(settings.seed)
-    columns = {"inputs": inputs, "taught": taught, "labels": labels or {}}
+    optimizer = _optimizer(student, settings, samples // batch * settings.epochs)
+    train = _train_step(student, optimizer, Distillation.fit(taught), loss, settings)
+    ask_teacher = predictor(teacher) if settings.augment and has_images(inputs) else None
+    generator = np.random.default_rng(settings.seed)
 
     epochs: list[Epoch] = []
     for number in range(settings.epochs):
         began = time.monotonic()
-        sums = np.zeros(2)
-        for index, chosen in enumerate(random.permutation(samples)[: steps * batch].reshape(steps, batch)):
-            parts = {
-                name: as_tensors({key: array[chosen] for key, array in arrays.items()})
-                for name, arrays in columns.items()
-            }
-            values = np.array([float(value) for value in train(parts, tf.constant(number * steps + index))])
-            if not np.all(np.isfinite(values)):
+        losses = []
+        for index, parts in enumerate(_batches(material, batch, ask_teacher, generator)):
+            distil, label = (float(value) for value in train(parts))
+            if not (math.isfinite(distil) and math.isfinite(label)):
                 raise StageError(
-                    f"recovery: the loss became {values.tolist()} in epoch {number + 1}, step {index + 1}",
+                    f"recovery: the distillation loss became {distil}, the label loss {label},"
+                    f" in epoch {number + 1}, step {index + 1}",
                     "Lower [prune] learning_rate, and check the labels and the loss of the adapter.",
                 )
-            sums += values
-        epochs.append(_epoch(sums / steps, loss is not None, settings, time.monotonic() - began))
+            losses.append((distil, label if parts["labels"] else None))
+        epochs.append(_epoch(losses, settings, time.monotonic() - began))
         progress((number + 1) / settings.epochs, f"epoch {number + 1}: loss {epochs[-1].total_loss:.4f}")
     if settings.ema:
         optimizer.finalize_variable_values(student.trainable_variables)
     return RecoveryResult(tuple(epochs), time.monotonic() - start, samples)
 
 
-def _epoch(
-    means: npt.NDArray[np.float64], labelled: bool, settings: RecoverySettings, seconds: float
-) -> Epoch:
-    distil, label = (float(value) for value in means)
-    total = settings.distil_weight * distil + (label if labelled else 0.0)
-    return Epoch(total, distil, label if labelled else None, seconds)
+def _batches(
+    material: dict[str, Arrays],
+    batch: int,
+    ask_teacher: Callable[[Arrays], Arrays] | None,
+    generator: np.random.Generator,
+) -> Iterator[dict[str, Tensors]]:
+    """Yield one epoch of full batches in random order; some are mixed images that only the teacher labels."""
+    samples = sample_count(material["inputs"])
+    order = generator.permutation(samples)[: samples // batch * batch]
+    for chosen in order.reshape(-1, batch):
+        parts = {
+            name: {key: array[chosen] for key, array in arrays.items()} for name, arrays in material.items()
+        }
+        if ask_teacher is not None and generator.random() < MIXED_SHARE:
+            mixed = mix(parts["inputs"], generator)
+            parts = {"inputs": mixed, "taught": ask_teacher(mixed), "labels": {}}
+        yield {name: as_tensors(arrays) for name, arrays in parts.items()}
+
+
+def _epoch(losses: list[tuple[float, float | None]], settings: RecoverySettings, seconds: float) -> Epoch:
+    distil = float(np.mean([distil for distil, _ in losses]))
+    labelled = [label for _, label in losses if label is not None]
+    label = float(np.mean(labelled)) if labelled else None
+    return Epoch(settings.distil_weight * distil + (label or 0.0), distil, label, seconds)
 
 
 def _optimizer(student: keras.Model, settings: RecoverySettings, steps: int) -> keras.optimizers.Optimizer:
@@ -158,17 +176,16 @@ def _train_step(
     distillation: Distillation,
     loss: Loss | None,
     settings: RecoverySettings,
-) -> Callable[[dict[str, Tensors], tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+) -> Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]]:
     """Trace one optimizer step; it returns the distillation loss and the label loss."""
 
-    def step(parts: dict[str, Tensors], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        samples = parts["inputs"]
-        if settings.augment:
-            samples = {name: _jitter(value, settings.seed, number) for name, value in samples.items()}
+    def step(parts: dict[str, Tensors]) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            outputs = call(student, samples, training=True)
+            outputs = call(student, parts["inputs"], training=True)
             distil = distillation(outputs, parts["taught"])
-            label = tf.zeros(()) if loss is None else tf.cast(loss(outputs, parts["labels"]), tf.float32)
+            label = tf.zeros(())
+            if loss is not None and parts["labels"]:
+                label = tf.cast(loss(outputs, parts["labels"]), tf.float32)
             total = settings.distil_weight * distil + label + _regularization(student)
         variables = student.trainable_variables
         gradients = tape.gradient(total, [variable.value for variable in variables])
@@ -181,24 +198,12 @@ def _train_step(
         )
         return distil, label
 
-    traced: Callable[[dict[str, Tensors], tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = tf.function(step)
+    traced: Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]] = tf.function(step)
     return traced
 
 
 def _regularization(student: keras.Model) -> tf.Tensor:
     return tf.add_n([tf.zeros(()), *student.losses])
-
-
-def _jitter(images: tf.Tensor, seed: int, number: tf.Tensor) -> tf.Tensor:
-    """Change brightness by up to 10 % of the range, contrast by up to 20 %; other tensors pass unchanged."""
-    if len(images.shape) != 4 or not images.dtype.is_floating:
-        return images
-    low, high = tf.reduce_min(images), tf.reduce_max(images)
-    shape = (tf.shape(images)[0], 1, 1, 1)
-    contrast = tf.random.stateless_uniform(shape, (seed, 2 * number), 0.8, 1.2, images.dtype)
-    shift = tf.random.stateless_uniform(shape, (seed, 2 * number + 1), -0.1, 0.1, images.dtype) * (high - low)
-    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
-    return tf.clip_by_value((images - mean) * contrast + mean + shift, low, high)
 
 
 def _reset_seed_generators(model: keras.Model, seed: int) -> None:

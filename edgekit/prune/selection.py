@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.prune.graph import Block, BoolArray, ChannelGraph
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -75,31 +74,20 @@ def select(
     """Remove chunks of channels until at most ``keep_macs`` (0..1) of the MACs are left, or nothing may go.
 
     importance: (units,). Every step takes the chunk, down to the next multiple of ``round_to`` of some block,
-    with the least sum of importance per MAC saved; ties go to the earlier block. No block falls below
-    ``min_channels`` (rounded up to ``round_to``) or loses over ``max_layer_cut`` of its width; blocks that
-    are narrower already are left alone.
+    with the least sum of importance per MAC saved; ties go to the earlier block. What the last step saved beyond
+    the target is given back where possible. No block falls below ``min_channels`` (rounded up to ``round_to``)
+    or loses over ``max_layer_cut`` of its width; blocks that are narrower already are left alone.
     """
     costs = _Costs(graph)
-    order = [_by_importance(block, importance) for block in graph.blocks]
-    left = np.array([len(block.units) for block in graph.blocks], dtype=np.int64)
-    floors = [_floor(int(width), round_to, min_channels, max_layer_cut) for width in left]
-    before = costs.macs(left)
+    ladders = [_ladder(block, importance, round_to, min_channels, max_layer_cut) for block in graph.blocks]
+    before = costs.macs([ladder.widths[0] for ladder in ladders])
     target = math.floor(keep_macs * before)
-    current = before
-    while current > target:
-        step = _cheapest_step(costs, left, floors, order, importance, round_to, current)
-        if step is None:
-            break
-        block, current = step
-        left[block] = _next_width(int(left[block]), round_to, floors[block])
-    kept = sorted(
-        unit
-        for units, width in zip(order, left.tolist(), strict=True)
-        for unit in units[len(units) - width :]
-    )
+    rungs = _descend(costs, ladders, target)
+    rungs = _climb_back(costs, ladders, rungs, target)
+    left = [ladder.widths[rung] for ladder, rung in zip(ladders, rungs, strict=True)]
+    kept = sorted(unit for ladder, width in zip(ladders, left, strict=True) for unit in ladder.units[-width:])
     widths = tuple(
-        Width(block.layers, len(block.units), width)
-        for block, width in zip(graph.blocks, left.tolist(), strict=True)
+        Width(block.layers, len(block.units), width) for block, width in zip(graph.blocks, left, strict=True)
     )
     mask = np.zeros(graph.unit_count, dtype=np.bool_)
     mask[kept] = True
@@ -114,36 +102,28 @@ def select(
     )
 
 
-def _cheapest_step(
-    costs: _Costs,
-    left: npt.NDArray[np.int64],
-    floors: list[int],
-    order: list[list[int]],
-    importance: npt.NDArray[Any],
-    round_to: int,
-    current: int,
-) -> tuple[int, int] | None:
-    """Return the block whose next chunk is cheapest and the MACs after it, or None where nothing may go."""
-    best: tuple[float, int, int] | None = None
-    for block, width in enumerate(left.tolist()):
-        narrower = _next_width(width, round_to, floors[block])
-        if narrower >= width:
-            continue
-        removed = order[block][len(order[block]) - width : len(order[block]) - narrower]
-        tried = left.copy()
-        tried[block] = narrower
-        macs = costs.macs(tried)
-        if macs >= current:
-            continue
-        score = float(np.sum(importance[removed], dtype=np.float64)) / (current - macs)
-        if best is None or score < best[0]:
-            best = (score, block, macs)
-    return None if best is None else best[1:]
+@dataclass(frozen=True)
+class _Ladder:
+    """The widths a block may have, widest first, and its units, least important first."""
+
+    widths: tuple[int, ...]
+    units: tuple[int, ...]
+    losses: tuple[float, ...]  # summed importance of the chunk between a width and the next
 
 
-def _by_importance(block: Block, importance: npt.NDArray[Any]) -> list[int]:
-    """Order the units of a block from the least to the most important; equal ones by number."""
-    return sorted(block.units, key=lambda unit: (float(importance[unit]), unit))
+def _ladder(
+    block: Block, importance: npt.NDArray[Any], round_to: int, min_channels: int, max_layer_cut: float
+) -> _Ladder:
+    units = sorted(block.units, key=lambda unit: (float(importance[unit]), unit))
+    widths = [len(units)]
+    floor = _floor(len(units), round_to, min_channels, max_layer_cut)
+    while widths[-1] > floor:
+        widths.append(max((widths[-1] - 1) // round_to * round_to, floor))
+    losses = tuple(
+        float(np.sum(importance[units[len(units) - wide : len(units) - narrow]], dtype=np.float64))
+        for wide, narrow in pairwise(widths)
+    )
+    return _Ladder(tuple(widths), tuple(units), losses)
 
 
 def _floor(width: int, round_to: int, min_channels: int, max_layer_cut: float) -> int:
@@ -152,9 +132,45 @@ def _floor(width: int, round_to: int, min_channels: int, max_layer_cut: float) -
     return min(width, math.ceil(least / round_to) * round_to)
 
 
-def _next_width(width: int, round_to: int, floor: int) -> int:
-    """Return the next multiple of ``round_to`` below a width, but not below its floor."""
-    return max((width - 1) // round_to * round_to, floor)
+def _descend(costs: _Costs, ladders: list[_Ladder], target: int) -> list[int]:
+    """Take the cheapest next chunk, again and again, until the target is met or no chunk is left."""
+    rungs = [0] * len(ladders)
+    current = costs.macs([ladder.widths[0] for ladder in ladders])
+    while current > target:
+        steps = []
+        for block, ladder in enumerate(ladders):
+            if rungs[block] < len(ladder.losses):
+                macs = costs.macs(_moved(ladders, rungs, block, +1))
+                if macs < current:
+                    steps.append((ladder.losses[rungs[block]] / (current - macs), block, macs))
+        if not steps:
+            break
+        _, block, current = min(steps)
+        rungs[block] += 1
+    return rungs
+
+
+def _climb_back(costs: _Costs, ladders: list[_Ladder], rungs: list[int], target: int) -> list[int]:
+    """Give chunks back while the target still holds: the last step down often overshoots by percents."""
+    current = costs.macs(_moved(ladders, rungs, 0, 0)) if ladders else 0
+    while True:
+        steps = []
+        for block, ladder in enumerate(ladders):
+            if rungs[block] > 0:
+                macs = costs.macs(_moved(ladders, rungs, block, -1))
+                if current < macs <= target:
+                    steps.append((-ladder.losses[rungs[block] - 1] / (macs - current), block, macs))
+        if not steps:
+            return rungs
+        _, block, current = min(steps)
+        rungs = [rung - (index == block) for index, rung in enumerate(rungs)]
+
+
+def _moved(ladders: list[_Ladder], rungs: list[int], block: int, step: int) -> list[int]:
+    return [
+        ladder.widths[rung + (step if index == block else 0)]
+        for index, (ladder, rung) in enumerate(zip(ladders, rungs, strict=True))
+    ]
 
 
 class _Costs:
@@ -171,17 +187,17 @@ class _Costs:
             counts = np.bincount(blocks[blocks >= 0], minlength=len(sizes))
             return int(np.count_nonzero(blocks < 0)), counts // np.maximum(sizes, 1)
 
-        self._factor = [term.factor for term in graph.mac_terms]
         inputs = [per_unit(term.inputs) for term in graph.mac_terms]
         outputs = [per_unit(term.outputs) for term in graph.mac_terms]
-        shape = (len(self._factor), len(sizes))
+        shape = (len(graph.mac_terms), len(sizes))
         self._fixed_in = np.array([fixed for fixed, _ in inputs], dtype=np.int64)
         self._fixed_out = np.array([fixed for fixed, _ in outputs], dtype=np.int64)
         self._per_in = np.array([counts for _, counts in inputs], dtype=np.int64).reshape(shape)
         self._per_out = np.array([counts for _, counts in outputs], dtype=np.int64).reshape(shape)
-        self._factors = np.array(self._factor, dtype=np.int64)
+        self._factors = np.array([term.factor for term in graph.mac_terms], dtype=np.int64)
 
-    def macs(self, widths: npt.NDArray[np.int64]) -> int:
-        inputs = self._fixed_in + self._per_in @ widths
-        outputs = self._fixed_out + self._per_out @ widths
+    def macs(self, widths: list[int]) -> int:
+        vector = np.array(widths, dtype=np.int64)
+        inputs = self._fixed_in + self._per_in @ vector
+        outputs = self._fixed_out + self._per_out @ vector
         return int(np.sum(self._factors * inputs * outputs))

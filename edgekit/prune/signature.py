@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -59,12 +59,15 @@ def batches(arrays: Mapping[str, npt.NDArray[Any]], batch: int) -> Iterator[Arra
 
 def predict(model: keras.Model, inputs: Arrays, batch: int = 16) -> Arrays:
     """Compute all outputs for all samples as numpy arrays, by name."""
-    forward = tf.function(lambda tensors: call(model, tensors), reduce_retracing=True)
-    parts = [
-        {name: value.numpy() for name, value in forward(as_tensors(part)).items()}
-        for part in batches(inputs, batch)
-    ]
+    forward = predictor(model)
+    parts = [forward(part) for part in batches(inputs, batch)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def predictor(model: keras.Model) -> Callable[[Arrays], Arrays]:
+    """Compile the model once for many batches; the function maps inputs to outputs, both by name."""
+    forward = tf.function(lambda tensors: call(model, tensors), reduce_retracing=True)
+    return lambda inputs: {name: value.numpy() for name, value in forward(as_tensors(inputs)).items()}
 
 
 def as_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Tensor]:

@@ -56,6 +56,20 @@ def test_a_block_narrower_than_the_minimum_is_left_alone() -> None:
     assert {width.layers: width.after for width in selection.widths}[("squeeze",)] == 16
 
 
+def test_nothing_more_could_be_kept() -> None:
+    """The last chunk removed often overshoots; then another one has to come back."""
+    graph = analyze(prune_graphs.build("concat_add_two_outputs"))
+    importance = np.random.default_rng(0).random(graph.unit_count)
+    selection = select(graph, importance, 0.55, round_to=8)
+    assert selection.reached
+    for block, width in zip(graph.blocks, selection.widths, strict=True):
+        gone = [unit for unit in block.units if unit not in selection.kept]
+        chunk = sorted(gone, key=lambda unit: importance[unit])[-min(8, width.before - width.after) :]
+        mask = selection.mask(graph)
+        mask[chunk] = True
+        assert not chunk or graph.macs(mask) > selection.target_macs
+
+
 def test_keeping_everything_removes_nothing() -> None:
     graph = analyze(prune_graphs.build("chain"))
     selection = select(graph, np.ones(graph.unit_count), 1.0)
