@@ -16,16 +16,17 @@ from edgekit.report.table import badge, missing, soft, table
 
 def section(target: TargetReport, index: int) -> Markup:
     """Return the tables and pictures of one target."""
+    head = tag(
+        "div",
+        tag("h2", target.title, id=f"title-{index}"),
+        badge(figures.OUTCOME_WORDS[target.outcome], target.outcome),
+        class_="section-head",
+    )
+    verdict = tag("p", figures.plain_sentence(target), class_="lead")
+    timing = tag("p", figures.timing_line(target), class_="where")
     return tag(
         "section",
-        tag(
-            "div",
-            tag("h2", target.title, id=f"title-{index}"),
-            badge(figures.OUTCOME_WORDS[target.outcome], target.outcome),
-            class_="section-head",
-        ),
-        tag("p", figures.plain_sentence(target), class_="lead"),
-        tag("p", figures.timing_line(target), class_="where"),
+        tag("div", head, verdict, timing, class_="intro"),
         tag("div", _variants(target), class_="panel"),
         tag("div", _left(target), _right(target), class_="pair"),
         _step_table(target),
