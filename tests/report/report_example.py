@@ -12,6 +12,7 @@ from edgekit.report.schema import (
     Failure,
     Latency,
     OpTime,
+    Place,
     PruneSummary,
     Report,
     Source,
@@ -39,7 +40,7 @@ FALLBACK_OPS = {"Conv": 0.55, "QuantizeLinear": 0.2, "DequantizeLinear": 0.15, "
 
 
 def latency(
-    p50_ms: float, runtime: str, ops: dict[str, float], *, place: str = "host", **extra: Any
+    p50_ms: float, runtime: str, ops: dict[str, float], *, place: Place = "host", **extra: Any
 ) -> Latency:
     """Invent 120 calls: a sharp lower edge and a tail."""
     rng = random.Random(f"{p50_ms}{runtime}")
