@@ -83,13 +83,11 @@ def no_integer_ops(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 
 
 def softmax_not_quantized(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
-    outputs = {name: node for node in proto.graph.node if node.op_type == "Softmax" for name in node.output}
+    dequantized = {n for node in proto.graph.node if node.op_type == "DequantizeLinear" for n in node.output}
+    quantized = {node.input[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
     for node in proto.graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[0] in outputs:
-            yield (
-                outputs[node.input[0]].name,
-                "the output of Softmax is quantized: TensorRT has no int8 softmax",
-            )
+        if node.op_type == "Softmax" and node.input[0] in dequantized and node.output[0] in quantized:
+            yield node.name, "Softmax stands between Q/DQ pairs: TensorRT has no int8 softmax"
 
 
 def weight_range(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:

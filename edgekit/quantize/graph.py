@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import onnx
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgekit.errors import StageError
 
@@ -88,12 +90,15 @@ def read_graph(path: Path, format: str) -> Graph:
     """Read the graph of a float model; ``format`` is tflite or onnx. Raises StageError for a broken file."""
     try:
         return _READERS[format](path)
-    except (ValueError, TypeError, IndexError, onnx.checker.ValidationError) as error:
+    except (ValueError, TypeError, IndexError, struct.error, DecodeError) as error:
         raise StageError(f"{path.name} is not a readable {format} file: {error}") from error
 
 
 def _read_tflite(path: Path) -> Graph:
-    model = flatbuffer_utils.read_model(str(path))
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise ValueError("it has no TFL3 mark")
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     main = model.subgraphs[0]
     names = [tensor.name.decode() for tensor in main.tensors]
     constants = frozenset(

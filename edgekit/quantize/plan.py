@@ -60,7 +60,7 @@ class Plan:
         text = json.dumps(head, indent=1, ensure_ascii=False)
         decisions = ",\n".join("  " + json.dumps(asdict(d), ensure_ascii=False) for d in self.decisions)
         ranges = ",\n".join(
-            f"  {json.dumps(name, ensure_ascii=False)}: [{low!r}, {high!r}]"
+            f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps([low, high])}"
             for name, (low, high) in sorted(self.ranges.items())
         )
         text = text.replace('"@decisions"', f"[\n{decisions}\n ]" if decisions else "[]", 1)

@@ -1,0 +1,100 @@
+"""A user's own ONNX file: batch 1, checked, simplified, and refused with a reason where it cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphs
+import pytest
+from onnx import TensorProto, helper
+
+from edgekit.convert.onnx_file import float16, from_onnx
+from edgekit.errors import StageError, UnsupportedError
+from edgekit.runtimes import ort
+
+
+def dynamic(axis: int) -> onnx.ModelProto:
+    proto = onnx_graphs.detector()
+    proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "n"
+    for dim in proto.graph.output[0].type.tensor_type.shape.dim:
+        dim.dim_param = "m"
+    return proto
+
+
+def run(content: bytes, folder: Path, image: np.ndarray) -> np.ndarray:
+    path = folder / "run.onnx"
+    path.write_bytes(content)
+    return np.asarray(ort.open_model(str(path), 1).run([image])[0])
+
+
+def test_a_dynamic_batch_becomes_one(tmp_path: Path) -> None:
+    content = from_onnx(onnx_graphs.save(dynamic(0), tmp_path))
+    graph = onnx.load_from_string(content).graph
+    for value, shape in ((graph.input[0], [1, 3, 8, 8]), (graph.output[0], [1, 6, 4, 4])):
+        assert [dim.dim_value for dim in value.type.tensor_type.shape.dim] == shape
+
+
+def test_other_dynamic_dimensions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="dimension 2 of input 'image'") as caught:
+        from_onnx(onnx_graphs.save(dynamic(2), tmp_path))
+    assert "fixed shapes" in caught.value.hint
+
+
+def test_numbers_and_names_stay(tmp_path: Path) -> None:
+    proto = onnx_graphs.detector()
+    image = onnx_graphs.samples(proto)[0]["image"]
+    path = onnx_graphs.save(proto, tmp_path)
+    content = from_onnx(path)
+    # Folding constants may change the order of a sum, nothing else.
+    assert np.abs(run(path.read_bytes(), tmp_path, image) - run(content, tmp_path, image)).max() < 1e-4
+    assert content == from_onnx(path)
+
+
+def test_float16_keeps_float32_at_the_ends(tmp_path: Path) -> None:
+    proto = onnx_graphs.detector()
+    content = from_onnx(onnx_graphs.save(proto, tmp_path))
+    half = float16(content)
+    graph = onnx.load_from_string(half).graph
+    assert graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    assert graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer)
+    image = onnx_graphs.samples(proto)[0]["image"]
+    expected = run(content, tmp_path, image)
+    # 11 bits of mantissa, a dozen ops: under 1 % of the largest value.
+    assert 0 < np.abs(expected - run(half, tmp_path, image)).max() < 0.01 * np.abs(expected).max()
+    assert half == float16(content)
+
+
+def test_files_that_are_not_onnx_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "garbage.onnx"
+    path.write_bytes(b"this is not a protobuf")
+    with pytest.raises(StageError, match=r"garbage\.onnx"):
+        from_onnx(path)
+    with pytest.raises(StageError, match=r"missing\.onnx"):
+        from_onnx(tmp_path / "missing.onnx")
+
+
+def test_an_old_opset_is_refused(tmp_path: Path) -> None:
+    proto = onnx_graphs.detector()
+    proto.opset_import[0].version = 11
+    with pytest.raises(UnsupportedError, match="opset 11"):
+        from_onnx(onnx_graphs.save(proto, tmp_path))
+
+
+def test_layer_norm_passes_shape_inference(tmp_path: Path) -> None:
+    """ONNX Runtime's own preparation fails on such graphs with 'incomplete symbolic shape inference'."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"]),
+        helper.make_node("Sub", ["x", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "centred"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares", "axes"], ["variance"]),
+        helper.make_node("Sqrt", ["variance"], ["deviation"]),
+        helper.make_node("Div", ["centred", "deviation"], ["y"]),
+    ]
+    proto = onnx_graphs.model(nodes, {"axes": np.array([-1])}, {"x": [1, 4, 6]}, {"y": [1, 4, 6]})
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    inferred = onnx.load_from_string(from_onnx(onnx_graphs.save(proto, tmp_path)))
+    known = {value.name for value in inferred.graph.value_info} | {"y"}
+    assert {name for node in inferred.graph.node for name in node.output} <= known

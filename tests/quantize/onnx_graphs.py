@@ -1,0 +1,102 @@
+"""Tiny float ONNX graphs, made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def model(
+    nodes: list[Any], constants: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any]
+) -> onnx.ModelProto:
+    """Build and check a model; ``inputs`` and ``outputs`` map names to float32 shapes."""
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def detector(spread: float = 1.0) -> onnx.ModelProto:
+    """Input scaling, two convolutions with a residual and a pool, then boxes in pixels beside scores."""
+    random = np.random.default_rng(0)
+
+    def weights(*shape: int) -> Any:
+        return random.normal(0, spread / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+
+    constants = {
+        "mean": np.full((1, 3, 1, 1), 0.5, np.float32),
+        "w1": weights(8, 3, 3, 3),
+        "b1": weights(8),
+        "w2": weights(8, 8, 3, 3),
+        "b2": weights(8),
+        "w3": weights(4, 8, 1, 1),
+        "w4": weights(2, 8, 1, 1),
+        "pixels": np.float32(64.0),
+    }
+    nodes = [
+        helper.make_node("Sub", ["image", "mean"], ["centred"]),
+        helper.make_node("Conv", ["centred", "w1", "b1"], ["c1"], pads=[1] * 4),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], pads=[1] * 4),
+        helper.make_node("Add", ["c2", "r1"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["r2"]),
+        helper.make_node("MaxPool", ["r2"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["pooled", "w3"], ["box_map"]),
+        helper.make_node("Conv", ["pooled", "w4"], ["score_map"]),
+        helper.make_node("Mul", ["box_map", "pixels"], ["boxes"]),
+        helper.make_node("Sigmoid", ["score_map"], ["scores"]),
+        helper.make_node("Concat", ["boxes", "scores"], ["detections"], axis=1),
+    ]
+    return model(nodes, constants, {"image": [1, 3, 8, 8]}, {"detections": [1, 6, 4, 4]})
+
+
+def attention() -> onnx.ModelProto:
+    """One attention head: three projections, softmax of a product of activations."""
+    random = np.random.default_rng(0)
+    constants = {name: random.normal(0, 0.3, (6, 6)).astype(np.float32) for name in ("wq", "wk", "wv", "wo")}
+    nodes = [
+        helper.make_node("MatMul", ["x", "wq"], ["q"]),
+        helper.make_node("MatMul", ["x", "wk"], ["k"]),
+        helper.make_node("MatMul", ["x", "wv"], ["v"]),
+        helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "kt"], ["products"]),
+        helper.make_node("Softmax", ["products"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "v"], ["mixed"]),
+        helper.make_node("MatMul", ["mixed", "wo"], ["y"]),
+    ]
+    return model(nodes, constants, {"x": [1, 5, 6]}, {"y": [1, 5, 6]})
+
+
+def softmax_between() -> onnx.ModelProto:
+    """A softmax gate in the middle of a convolutional network."""
+    random = np.random.default_rng(0)
+    constants = {name: random.normal(0, 0.3, (4, 4, 1, 1)).astype(np.float32) for name in ("w1", "w2")}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"]),
+        helper.make_node("Softmax", ["c1"], ["s"], axis=1),
+        helper.make_node("Conv", ["s", "w2"], ["y"]),
+    ]
+    return model(nodes, constants, {"x": [1, 4, 3, 3]}, {"y": [1, 4, 3, 3]})
+
+
+def save(proto: onnx.ModelProto, folder: Path, name: str = "model.onnx") -> Path:
+    path = folder / name
+    onnx.save(proto, str(path))
+    return path
+
+
+def samples(proto: onnx.ModelProto, count: int = 6) -> list[dict[str, Any]]:
+    random = np.random.default_rng(3)
+    value = proto.graph.input[0]
+    shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return [{value.name: random.uniform(0, 1, shape).astype(np.float32)} for _ in range(count)]
