@@ -74,9 +74,9 @@ def select(
     """Remove chunks of channels until at most ``keep_macs`` (0..1) of the MACs are left, or nothing may go.
 
     importance: (units,). Every step takes the chunk, down to the next multiple of ``round_to`` of some block,
-    with the least sum of importance per MAC saved; ties go to the earlier block. What the last step saved beyond
-    the target is given back where possible. No block falls below ``min_channels`` (rounded up to ``round_to``)
-    or loses over ``max_layer_cut`` of its width; blocks that are narrower already are left alone.
+    with the least sum of importance per MAC saved; ties go to the earlier block. What the last step saved
+    beyond the target is given back where possible. No block falls below ``min_channels`` (rounded up to
+    ``round_to``) or loses over ``max_layer_cut`` of its width; narrower blocks are left alone.
     """
     costs = _Costs(graph)
     ladders = [_ladder(block, importance, round_to, min_channels, max_layer_cut) for block in graph.blocks]
