@@ -26,6 +26,9 @@ def train_detector(
     after_epoch: Callable[[keras.Model, int], None] | None = None,
 ) -> keras.Model:
     """Return the detector trained from scratch with AdamW and a cosine schedule, from the last epoch."""
+    # Two heads' gradients computed at once share oneDNN's threads, which changes the order of its sums:
+    # without this, eight steps gave two results in two runs.
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     model = build_detector(width_multiplier)
