@@ -13,7 +13,6 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from edgekit.convert import lint_tensorrt
 from edgekit.errors import RecipeError
-from edgekit.quantize.graph import tflite_kind
 
 OLDEST_OPSET = 13
 _FLOAT = schema.TensorType.FLOAT32
@@ -74,9 +73,9 @@ def _float_io(model: Any, _: Mapping[str, float]) -> Iterator[tuple[str, str]]:
 
 def _tflite_builtins(model: Any, _: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     for code in model.operatorCodes:
-        kind = tflite_kind(code)
-        if kind.startswith(("CUSTOM:", "UNKNOWN:")):
-            yield kind, "not a TFLite builtin: small runtimes have no kernel for it"
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.CUSTOM:
+            name = (code.customCode or b"without a name").decode()
+            yield name, "not a TFLite builtin: small runtimes have no kernel for it"
 
 
 def _onnx_builtins(proto: Any, _: Mapping[str, float]) -> Iterator[tuple[str, str]]:

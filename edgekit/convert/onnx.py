@@ -53,14 +53,17 @@ def float32(saved_model: Path, opset: int = OPSET) -> bytes:
     graph_def, inputs, outputs, renames = tf_loader.from_saved_model(
         str(saved_model), None, None, tag="serve", signatures=[SIGNATURE], return_tensors_to_rename=True
     )
-    proto, _ = tf2onnx.convert._convert_common(
-        graph_def,
-        name="edgekit",
-        opset=opset,
-        input_names=inputs,
-        output_names=outputs,
-        tensors_to_rename=renames,
-    )
+    try:
+        proto, _ = tf2onnx.convert._convert_common(
+            graph_def,
+            name="edgekit",
+            opset=opset,
+            input_names=inputs,
+            output_names=outputs,
+            tensors_to_rename=renames,
+        )
+    except Exception as error:  # its handlers raise whatever they meet
+        raise StageError(f"ONNX conversion failed: {error}") from error
     _check_ops(proto)
     _check_signature(proto, {renames[name] for name in inputs}, {renames[name] for name in outputs})
     return finish(proto, rename=True)

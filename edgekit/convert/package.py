@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
@@ -115,7 +116,16 @@ def _embed_tflite(content: bytes, text: str) -> bytes:
         old.name, old.buffer = KEY.encode(), len(model.buffers) - 1
     model.buffers[old.buffer].data = data
     model.metadata = [*entries, old]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    builder = _AlignedBuilder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
+    """Start weights at multiples of 16 bytes, as the schema demands and the plain builder forgets."""
+
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
+        return int(super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment))
 
 
 def _read_tflite(content: bytes) -> str | None:

@@ -19,8 +19,7 @@ from edgekit.errors import StageError, UnsupportedError
 from edgekit.quantize.plan import Plan
 
 _BITS = 8
-# XNNPACK and the reference kernels divide by the scale: a constant tensor gets one that is not zero.
-_SMALLEST_SPAN = 1e-6
+_NOTHING = 1e-9
 
 
 def emit(float_tflite: bytes | Path, plan: Plan) -> bytes:
@@ -102,9 +101,11 @@ def _operations(content: bytes) -> list[tuple[str, qtyping.TFLOperationName | No
 def _statistics(plan: Plan) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """Return the plan's ranges the way the quantizer stores calibration results."""
     return {
-        name: {
-            "min": np.array([[low]], dtype=np.float32),
-            "max": np.array([[max(high, low + _SMALLEST_SPAN)]], dtype=np.float32),
-        }
-        for name, (low, high) in plan.ranges.items()
+        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
+        for name, (low, high) in ((name, _with_scale(*bounds)) for name, bounds in plan.ranges.items())
     }
+
+
+def _with_scale(low: float, high: float) -> tuple[float, float]:
+    """Give a tensor that is always 0 the scale of 0..1: its own would be 0, and bias / 0 overflows."""
+    return (0.0, 1.0) if max(abs(low), abs(high)) < _NOTHING else (low, high)
