@@ -47,9 +47,11 @@ def float16(content: bytes) -> bytes:
 
 def finish(proto: onnx.ModelProto, rename: bool = False) -> bytes:
     """Simplify, infer shapes, name every node after its first output, check; returns deterministic bytes."""
-    slimmed = onnxslim.slim(proto)
+    # A Gemm instead of MatMul + Add has no dynamic int8 form, and swallows whole matrices as its bias.
+    slimmed = onnxslim.slim(proto, skip_fusion_patterns=["FusionGemm"])
     if slimmed is None:
         raise StageError("the ONNX graph could not be simplified")
+    _separate_wide_bias(slimmed)
     del slimmed.graph.value_info[:]
     if rename:
         canonical(slimmed)
@@ -85,3 +87,21 @@ def _fix_batch(proto: onnx.ModelProto) -> None:
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
+
+
+def _separate_wide_bias(proto: onnx.ModelProto) -> None:
+    """Take a bias that is not a vector out of its Gemm, in place: no quantizer can scale it per channel."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    wide = [
+        node
+        for node in proto.graph.node
+        if node.op_type == "Gemm"
+        and len(node.input) == 3
+        and (node.input[2] not in constants or len(constants[node.input[2]].dims) != 1)
+        and next((a.f for a in node.attribute if a.name == "beta"), 1.0) == 1.0
+    ]
+    for node in wide:
+        bias, output = node.input.pop(), node.output[0]
+        node.output[0] = f"{output}_product"
+        proto.graph.node.append(onnx.helper.make_node("Add", [node.output[0], bias], [output], output))
+    sort_nodes(proto)

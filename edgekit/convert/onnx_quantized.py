@@ -79,6 +79,7 @@ def _static(proto: onnx.ModelProto, ops: tuple[str, ...], plan: Plan) -> onnx.Mo
             "WeightSymmetric": True,
             "QuantizeBias": not symmetric,
             "MatMulConstBOnly": True,
+            "QDQDisableWeightAdjustForInt32Bias": symmetric,  # its bias stays float
         },
     )
     quantized: onnx.ModelProto = worker.quantize_model()

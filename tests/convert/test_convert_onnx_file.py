@@ -10,8 +10,11 @@ import onnx_graphs
 import pytest
 from onnx import TensorProto, helper
 
+from edgekit.convert import onnx_quantized
 from edgekit.convert.onnx_file import float16, from_onnx
 from edgekit.errors import StageError, UnsupportedError
+from edgekit.quantize.calibrate import ranges_onnx
+from edgekit.quantize.decide import decide
 from edgekit.runtimes import ort
 
 
@@ -98,3 +101,27 @@ def test_layer_norm_passes_shape_inference(tmp_path: Path) -> None:
     inferred = onnx.load_from_string(from_onnx(onnx_graphs.save(proto, tmp_path)))
     known = {value.name for value in inferred.graph.value_info} | {"y"}
     assert {name for node in inferred.graph.node for name in node.output} <= known
+
+
+def test_a_matrix_as_bias_is_taken_out_of_its_gemm(tmp_path: Path) -> None:
+    """Positional embeddings end up there; ONNX Runtime's quantizer stops at them."""
+    random = np.random.default_rng(0)
+    constants = {"w": random.normal(size=(4, 6)), "c": random.normal(size=(5, 4))}
+    proto = onnx_graphs.model(
+        [helper.make_node("Gemm", ["x", "w", "c"], ["y"], transB=1)],
+        {name: value.astype(np.float32) for name, value in constants.items()},
+        {"x": [5, 6]},
+        {"y": [5, 4]},
+    )
+    path = onnx_graphs.save(proto, tmp_path)
+    content = from_onnx(path)
+    assert [node.op_type for node in onnx.load_from_string(content).graph.node] == ["Gemm", "Add"]
+    x = random.normal(size=(5, 6)).astype(np.float32)
+    assert np.abs(run(path.read_bytes(), tmp_path, x) - run(content, tmp_path, x)).max() < 1e-5
+    fixed = tmp_path / "fixed.onnx"
+    fixed.write_bytes(content)
+    for scheme in ("tensorrt", "cpu"):
+        plan = decide(fixed, "onnx", "int8", scheme, ranges_onnx(fixed, [{"x": x}]))
+        quantized = run(onnx_quantized.emit(content, plan), tmp_path, x)
+        # Two 8-bit operands.
+        assert np.abs(run(content, tmp_path, x) - quantized).max() < 0.1
