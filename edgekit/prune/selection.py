@@ -69,7 +69,7 @@ def select(
     keep_macs: float,
     round_to: int = 8,
     min_channels: int = 8,
-    max_layer_cut: float = 0.75,
+    max_layer_cut: float = 0.5,
 ) -> Selection:
     """Remove chunks of channels until at most ``keep_macs`` (0..1) of the MACs are left, or nothing may go.
 

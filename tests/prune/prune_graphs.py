@@ -15,7 +15,7 @@ SIZE = 16
 def conv(x: Any, width: int, name: str, kernel: int = 3, **kwargs: Any) -> Any:
     """Conv, batch norm, ReLU: the unit cell of most vision networks."""
     x = L.Conv2D(width, kernel, padding="same", name=name, **kwargs)(x)
-    return L.ReLU(name=f"{name}_relu")(L.BatchNormalization(name=f"{name}_bn")(x))
+    return L.ReLU(name=f"{name}_relu")(L.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x))
 
 
 def image(channels: int = 3) -> Any:

@@ -75,7 +75,7 @@ def cross_entropy(outputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -
 def test_labels_teach_what_the_teacher_does_not_know() -> None:
     teacher, student, inputs = pair("flatten_dense")
     labels = classes_of(inputs)
-    settings = RecoverySettings(epochs=15, batch=8, learning_rate=3e-3, distil_weight=0.0)
+    settings = RecoverySettings(epochs=15, learning_rate=3e-3, distil_weight=0.0, augment=False)
     result = recover(student, teacher, inputs, labels, cross_entropy, settings, silent)
     first, last = result.epochs[0], result.epochs[-1]
     assert first.label_loss is not None
@@ -115,9 +115,9 @@ def test_fewer_samples_than_a_batch_still_train() -> None:
     assert np.isfinite(result.epochs[-1].total_loss)
 
 
-def test_ema_and_augmentation_train_too() -> None:
+def test_ema_without_mixed_images_trains_too() -> None:
     teacher, student, inputs = pair("chain")
-    settings = RecoverySettings(epochs=6, batch=8, learning_rate=3e-3, ema=True, augment=True)
+    settings = RecoverySettings(epochs=6, learning_rate=3e-3, ema=True, augment=False)
     result = recover(student, teacher, inputs, None, None, settings, silent)
     assert result.epochs[-1].distil_loss < result.epochs[0].distil_loss
 
