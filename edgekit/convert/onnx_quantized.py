@@ -47,6 +47,7 @@ def emit(float_onnx: bytes, plan: Plan) -> bytes:
     if static := plan.ops("int8"):
         proto = _static(proto, static, plan)
     sort_nodes(proto)
+    _part_names(proto)
     proto.producer_name, proto.producer_version = "edgekit", ""
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
@@ -57,6 +58,17 @@ def _name_nodes(proto: onnx.ModelProto) -> set[str]:
     for node in proto.graph.node:
         node.name = node.output[0]
     return {node.name for node in proto.graph.node}
+
+
+def _part_names(proto: onnx.ModelProto) -> None:
+    """Number nodes of the same name: the static and the dynamic quantizer both name theirs by tensor."""
+    taken: set[str] = set()
+    for node in proto.graph.node:
+        name, count = node.name, 1
+        while node.name in taken:
+            count += 1
+            node.name = f"{name}_{count}"
+        taken.add(node.name)
 
 
 def _static(proto: onnx.ModelProto, ops: tuple[str, ...], plan: Plan) -> onnx.ModelProto:

@@ -43,7 +43,7 @@ def decide(
     graph = read_graph(float_path, format)
     decisions, notes = _decisions(graph, precision, chosen, dict(exclude or {}))
     needed = sorted(_tensors_of(graph, decisions, "int8"))
-    kept = _ranges_for(needed, dict(ranges or {}))
+    kept = _ranges_for(needed, {**(ranges or {}), **_table_ranges(graph)})
     plan = Plan(format, precision, chosen.name, tuple(decisions), kept, samples, tuple(notes))
     if precision.startswith("int8") and set(plan.counts()) == {"float32"}:
         raise UnsupportedError(
@@ -57,7 +57,7 @@ def needs_calibration(float_path: Path, format: str, precision: str, scheme: str
     """Tell whether the plan for this model will need ranges (dynamic and weight-only plans do not)."""
     graph = read_graph(float_path, format)
     decisions, _ = _decisions(graph, precision, _scheme(format, scheme), {})
-    return any(decision.precision == "int8" for decision in decisions)
+    return not _tensors_of(graph, decisions, "int8") <= _table_ranges(graph).keys()
 
 
 def is_attention(graph: Graph) -> bool:
@@ -92,6 +92,8 @@ def _decisions(
     if unknown:
         raise StageError(f"the model has no op named {', '.join(unknown)}")
     rule, notes = _rule(graph, precision, scheme)
+    if scheme.int8_tables and precision.startswith("int8"):
+        rule = _tables_rule(graph, rule)
     found = []
     for position, op in enumerate(graph.ops):
         chosen = ("float32", exclude[op.name]) if op.name in exclude else rule(position, op)
@@ -139,6 +141,15 @@ def _weighted_only(rule: Rule) -> Rule:
     return narrowed
 
 
+def _tables_rule(graph: Graph, rule: Rule) -> Rule:
+    """Store embeddings in int8: the rows read have the table's own range, so nothing needs calibrating."""
+
+    def widened(position: int, op: Op) -> tuple[str, str]:
+        return rule(position, op) if graph.table_of(op) is None else ("int8", "")
+
+    return widened
+
+
 def _weights_rule(scheme: Scheme) -> Rule:
     def rule(position: int, op: Op) -> tuple[str, str]:
         if not op.weighted or not op.is_float:
@@ -163,6 +174,12 @@ def _tensors_of(graph: Graph, decisions: Iterable[OpDecision], precision: str) -
     chosen = {decision.op for decision in decisions if decision.precision == precision}
     touched = {name for op in graph.ops if op.name in chosen for name in (*op.inputs, *op.outputs)}
     return touched & graph.floats
+
+
+def _table_ranges(graph: Graph) -> Ranges:
+    """Return the ranges of what lookups read: those of their tables."""
+    tables = ((op, graph.table_of(op)) for op in graph.ops)
+    return {op.name: bounds for op, bounds in tables if bounds is not None}
 
 
 def _ranges_for(needed: list[str], ranges: Ranges) -> Ranges:

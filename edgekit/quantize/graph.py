@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
@@ -20,6 +22,8 @@ _TFLITE_KINDS = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")
 }
 _TFLITE_FLOAT = schema.TensorType.FLOAT32
+# Ops that read rows of a table (embeddings), and the operand that is the table.
+LOOKUP_OPERAND = {"GATHER": 0, "Gather": 0}
 # The operand that holds the weights. MatMul and the embedding lookups count only where it is a constant.
 WEIGHT_OPERAND = {
     "CONV_2D": 1,
@@ -52,13 +56,17 @@ class Op:
 
 @dataclass(frozen=True)
 class Graph:
-    """The main graph in execution order. ``constants`` have data; ``floats`` are float32 activations."""
+    """The main graph in execution order. ``constants`` have data; ``floats`` are float32 activations.
+
+    ``tables``: smallest and largest value of every float constant a lookup reads.
+    """
 
     ops: tuple[Op, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: frozenset[str]
     floats: frozenset[str]
+    tables: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @cached_property
     def consumers(self) -> dict[str, list[int]]:
@@ -75,6 +83,11 @@ class Graph:
 
     def is_dead(self, tensor: str) -> bool:
         return bool(tensor) and tensor not in self.consumers and tensor not in self.outputs
+
+    def table_of(self, op: Op) -> tuple[float, float] | None:
+        """Return the range of the table an op looks up, None for every other op."""
+        operand = LOOKUP_OPERAND.get(op.kind)
+        return None if operand is None else self.tables.get(op.inputs[operand])
 
     def after(self, position: int) -> Iterator[int]:
         for tensor in self.ops[position].outputs:
@@ -120,9 +133,13 @@ def _read_tflite(path: Path) -> Graph:
         )
         for op in main.operators
     )
-    return Graph(
-        ops, tuple(names[i] for i in main.inputs), tuple(names[i] for i in main.outputs), constants, floats
-    )
+    inputs, outputs = (tuple(names[i] for i in side) for side in (main.inputs, main.outputs))
+    data = {
+        name: np.frombuffer(model.buffers[tensor.buffer].data, np.float32)
+        for name, tensor in zip(names, main.tensors, strict=True)
+        if name in constants and tensor.type == _TFLITE_FLOAT
+    }
+    return Graph(ops, inputs, outputs, constants, floats, _tables(ops, data))
 
 
 def tflite_kind(code: Any) -> str:
@@ -150,7 +167,13 @@ def _read_onnx(path: Path) -> Graph:
         if node.op_type != "Constant"
     )
     inputs = tuple(value.name for value in graph.input if value.name not in constants)
-    return Graph(ops, inputs, tuple(value.name for value in graph.output), constants, floats)
+    data = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    }
+    outputs = tuple(value.name for value in graph.output)
+    return Graph(ops, inputs, outputs, constants, floats, _tables(ops, data))
 
 
 def _op(
@@ -164,6 +187,15 @@ def _op(
     weight = inputs[operand] if operand < len(inputs) and inputs[operand] in constants else ""
     is_float = bool(outputs) and outputs[0] in floats
     return Op(outputs[0] if outputs else kind, kind, inputs, outputs, weight, is_float)
+
+
+def _tables(ops: tuple[Op, ...], data: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[float, float]]:
+    read = {op.inputs[LOOKUP_OPERAND[op.kind]] for op in ops if op.kind in LOOKUP_OPERAND}
+    return {
+        name: (float(data[name].min()), float(data[name].max()))
+        for name in sorted(read & data.keys())
+        if data[name].size
+    }
 
 
 _READERS = {"tflite": _read_tflite, "onnx": _read_onnx}

@@ -79,13 +79,14 @@ _ONNX_INT8 = frozenset(
 
 @dataclass(frozen=True)
 class Scheme:
-    """What one family of kernels offers: static int8, ops kept float and why, dynamic int8."""
+    """What one family of kernels offers: static int8, ops kept float, dynamic int8, tables."""
 
     name: str
     format: str
     int8: frozenset[str]
     refused: dict[str, str]
     dynamic: frozenset[str]
+    int8_tables: bool
 
 
 SCHEMES = {
@@ -99,6 +100,7 @@ SCHEMES = {
         },
         # XNNPACK has no dynamic depthwise kernel: the reference kernel is several times slower than float.
         frozenset({"CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"}),
+        int8_tables=True,
     ),
     "tensorrt": Scheme(
         "tensorrt",
@@ -110,6 +112,7 @@ SCHEMES = {
             "Sigmoid": "gates lose small channels in int8",
         },
         frozenset(),  # DynamicQuantizeLinear is refused by the parser
+        int8_tables=False,
     ),
     "cpu": Scheme(
         "cpu",
@@ -122,6 +125,7 @@ SCHEMES = {
         },
         # ONNX Runtime's dynamic convolution is 5 to 11 times slower than float.
         frozenset({"MatMul"}),
+        int8_tables=True,
     ),
 }
 DEFAULT_SCHEME = {"tflite": "litert", "onnx": "cpu"}

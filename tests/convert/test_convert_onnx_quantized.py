@@ -110,6 +110,19 @@ def test_attention_uses_dynamic_integer_products_on_the_cpu(tmp_path: Path) -> N
     assert kinds["MatMul"] == 2
 
 
+def test_an_embedding_table_is_stored_in_int8(tmp_path: Path) -> None:
+    proto = onnx_graphs.embedding()
+    content, plan = planned(proto, tmp_path, "int8-weights", "cpu")
+    quantized = onnx_quantized.emit(content, plan)
+    kinds = {tensor.name: tensor.data_type for tensor in onnx.load_from_string(quantized).graph.initializer}
+    assert "table" not in kinds
+    assert kinds["table_quantized"] == onnx.TensorProto.UINT8
+    ids = {"x": np.array([[0, 1, 7, 20, 39]], np.float32)}
+    expected, found = run(content, tmp_path, ids), run(quantized, tmp_path, ids)
+    # Half a step of 5/255 in eight products, and the activations' own steps.
+    assert np.abs(expected - found).max() < 0.05 * np.abs(expected).max()
+
+
 def test_same_plan_same_bytes(tmp_path: Path) -> None:
     for precision, scheme in (("int8", "tensorrt"), ("int8", "cpu"), ("int8-weights", "cpu")):
         content, plan = planned(onnx_graphs.detector(), tmp_path, precision, scheme)

@@ -77,6 +77,20 @@ def attention() -> onnx.ModelProto:
     return model(nodes, constants, {"x": [1, 5, 6]}, {"y": [1, 5, 6]})
 
 
+def embedding() -> onnx.ModelProto:
+    """Look up rows of a table whose values lie in -2..3, then one product with weights."""
+    random = np.random.default_rng(0)
+    table = random.uniform(-2, 3, (40, 8)).astype(np.float32)
+    table[0, 0], table[1, 1] = -2.0, 3.0
+    constants = {"table": table, "w": random.normal(0, 0.3, (8, 4)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["ids"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w"], ["y"]),
+    ]
+    return model(nodes, constants, {"x": [1, 5]}, {"y": [1, 5, 4]})
+
+
 def softmax_between() -> onnx.ModelProto:
     """A softmax gate in the middle of a convolutional network."""
     random = np.random.default_rng(0)

@@ -62,6 +62,16 @@ def test_attention_is_dynamic_without_being_asked(tmp_path: Path) -> None:
     assert any("attention" in note for note in plan.notes)
 
 
+def test_embeddings_are_int8_with_the_range_of_their_table(tmp_path: Path) -> None:
+    path = onnx_graphs.save(onnx_graphs.embedding(), tmp_path)
+    assert not needs_calibration(path, "onnx", "int8-weights", "cpu")
+    plan = decide(path, "onnx", "int8-weights", "cpu")
+    assert reasons(plan)["rows"] == ("int8", "")
+    assert plan.ranges == {"rows": (-2.0, 3.0)}
+    refused = decide(path, "onnx", "int8-weights", "tensorrt")
+    assert reasons(refused)["rows"][0] == "float32"
+
+
 def test_attention_for_tensorrt_quantizes_only_weighted_ops(tmp_path: Path) -> None:
     proto = onnx_graphs.attention()
     path = onnx_graphs.save(proto, tmp_path)
