@@ -1,0 +1,217 @@
+"""edgekit.toml: what the model is, what it is for, and what must hold.
+
+Every mistake in the file is reported at once, with its key and, for a misspelt one, "did you mean".
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgekit.errors import RecipeError
+
+FILE_NAME = "edgekit.toml"
+
+TaskKind = Literal["detection", "classification", "generic"]
+DataKind = Literal["coco", "imagefolder", "npz"]
+Precision = Literal["float32", "float16", "int8", "int8-weights"]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelTable(Table):
+    path: Path = Field(description="the trained model: .keras, .h5, .onnx or a SavedModel folder")
+
+
+class TaskTable(Table):
+    kind: TaskKind = "generic"
+    decoder: Literal["boxes_scores"] = Field(
+        "boxes_scores", description="detection: outputs boxes (N, 4) xyxy in pixels and scores (N, C) in [0, 1]"
+    )
+    boxes_output: str = "boxes"
+    scores_output: str = "scores"
+    score_threshold: float = Field(0.05, ge=0, lt=1)
+    nms_iou: float = Field(0.5, gt=0, le=1)
+    max_detections: int = Field(100, ge=1)
+    classes: tuple[str, ...] = ()
+    adapter: Path | None = Field(
+        None, description="your Python file with encode_labels() and loss(); run only because it is named here"
+    )
+
+
+class DataTable(Table):
+    kind: DataKind
+    test: Path = Field(description="labelled samples every figure is scored on")
+    test_labels: Path | None = Field(None, description="coco: the annotations of test")
+    calibration: Path = Field(description="unlabelled samples, disjoint from test")
+    train: Path | None = Field(None, description="labelled samples for recovery after pruning, disjoint from test")
+    train_labels: Path | None = None
+
+    @model_validator(mode="after")
+    def _labels_belong_to_coco(self) -> DataTable:
+        if self.kind == "coco" and self.test_labels is None:
+            raise ValueError('test_labels is needed when kind = "coco"')
+        if self.kind == "coco" and self.train is not None and self.train_labels is None:
+            raise ValueError('train_labels is needed when kind = "coco" and train is given')
+        if self.kind != "coco" and (self.test_labels or self.train_labels):
+            raise ValueError('test_labels and train_labels are for kind = "coco" only')
+        return self
+
+
+class PreprocessTable(Table):
+    """x = (pixel - mean) * scale."""
+
+    size: tuple[int, int] | None = Field(None, description="height, width in pixels; samples must have it")
+    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    mean: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
+
+
+class BudgetTable(Table):
+    accuracy_drop: Positive | None = Field(1.0, description="points of the primary metric against the float model")
+    latency_ms: Positive | None = Field(None, description="p50 on the target's device")
+    model_mb: Positive | None = None
+    memory_mb: Positive | None = Field(None, description="peak memory of the process that runs it")
+    speedup: Positive | None = Field(None, description="against the float, unpruned model, same runtime and threads")
+
+
+class PruneTable(Table):
+    enabled: bool = True
+    keep_macs: float = Field(0.5, gt=0, lt=1, description="share of the multiply-accumulates that stays")
+    importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
+    round_to: int = Field(16, ge=1, description="channel counts become multiples of this")
+    min_channels: int = Field(16, ge=1)
+    max_layer_cut: float = Field(0.75, gt=0, lt=1, description="largest share of one layer's channels removed")
+    epochs: int = Field(12, ge=0, description="recovery epochs; 0 leaves the cut network as it is")
+    batch: int = Field(16, ge=1)
+    learning_rate: Positive = 1e-3
+    distil_weight: float = Field(1.0, ge=0, description="weight of the distillation from the unpruned model")
+    ema: bool = False
+    augment: bool = False
+    seed: int = 0
+
+
+class QuantizeTable(Table):
+    enabled: bool = True
+    calibration_samples: int = Field(128, ge=1, description="at most this many of data.calibration")
+    float_tail: bool = Field(True, description="keep the decoding after the last convolution in float")
+
+
+class ConvertTable(Table):
+    parity_samples: int = Field(8, ge=1, description="samples each float file is compared with its source on")
+    parity_tolerance: Positive = 1e-4
+
+
+class ProfileTable(Table):
+    threads: int | None = Field(None, ge=1, description="default: the target's")
+    min_samples: int = Field(50, ge=10)
+    min_seconds: Positive = 0.5
+    max_seconds: Positive = 10.0
+    bootstrap: int = Field(200, ge=20, description="resamples behind each accuracy interval")
+    seed: int = 0
+
+
+class TargetsTable(Table):
+    names: tuple[str, ...] = Field(min_length=1, description="shipped names or paths of your own .toml files")
+
+
+class Recipe(Table):
+    """What the user wrote. Paths are absolute once loaded."""
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    model: ModelTable
+    task: TaskTable = TaskTable()
+    data: DataTable
+    preprocess: PreprocessTable = PreprocessTable()
+    budget: BudgetTable = BudgetTable()
+    prune: PruneTable = PruneTable()
+    quantize: QuantizeTable = QuantizeTable()
+    convert: ConvertTable = ConvertTable()
+    profile: ProfileTable = ProfileTable()
+    targets: TargetsTable
+
+
+def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe; ``overrides`` maps dotted keys ("model.path") to values from the command line.
+
+    Raises RecipeError naming every unknown key, wrong type and contradiction.
+    """
+    path = path / FILE_NAME if path.is_dir() else path
+    try:
+        content = path.read_text(encoding="utf-8")
+        document = tomllib.loads(content)
+    except FileNotFoundError as error:
+        raise RecipeError(
+            f"There is no recipe at {path}.", "Write one with: edgekit init MODEL"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    for key, value in (overrides or {}).items():
+        table, _, name = key.partition(".")
+        document.setdefault(table, {})[name] = value
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        raise RecipeError(
+            f"{path} has {count}:\n" + "\n".join(f"  {line}" for line in lines),
+            "Every key and its default: edgekit schema recipe",
+        ) from error
+    return _with_absolute_paths(recipe, path.parent.resolve())
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Return the sha256 of what the recipe says (not of where it lies)."""
+    return hashlib.sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True}).encode()).hexdigest()
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "the file"
+    if item["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(item["loc"][-1]), _siblings(item["loc"]), n=1)
+        return f"{where}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
+    if item["type"] == "missing":
+        return f"{where}: is needed and missing"
+    found = item.get("input")
+    shown = "" if isinstance(found, dict) else f" (found {found!r})"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    table: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        field = table.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        table = field.annotation
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
+def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    def absolute(table: Table) -> Any:
+        paths = {k: folder / v for k, v in table if isinstance(v, Path)}
+        return table.model_copy(update=paths)
+
+    names = tuple(
+        str(folder / name) if name.endswith(".toml") and not Path(name).is_absolute() else name
+        for name in recipe.targets.names
+    )
+    return recipe.model_copy(
+        update={
+            "model": absolute(recipe.model),
+            "task": absolute(recipe.task),
+            "data": absolute(recipe.data),
+            "targets": TargetsTable(names=names),
+        }
+    )

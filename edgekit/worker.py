@@ -1,0 +1,166 @@
+"""Run one step in a child process: TensorFlow leaks, peaks at gigabytes and can abort natively.
+
+The child is ``python -m edgekit.worker REQUEST.json``. It writes its outputs and ``result.json`` beside the
+request, sends progress as JSON lines on stdout, and everything else that libraries print goes to ``log.txt``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import ERRORS, EdgekitError, StageError
+
+Progress = Callable[[float, str], None]
+
+REQUEST, RESULT, ERROR, LOG = "request.json", "result.json", "error.json", "log.txt"
+_TAIL_LINES = 12
+
+
+def run(function: str, arguments: dict[str, Any], out: Path, progress: Progress, *, label: str) -> dict[str, Any]:
+    """Call ``module:function(out=, progress=, **arguments)`` in a child and return its JSON-able result.
+
+    Paths in ``arguments`` stay paths. Raises the child's own EdgekitError, or StageError if it died.
+    """
+    (out / REQUEST).write_text(json.dumps({"function": function, "arguments": _encode(arguments)}, sort_keys=True))
+    with (out / LOG).open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "edgekit.worker", str(out / REQUEST)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **_ENVIRONMENT},
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the child in order
+        )
+        try:
+            _relay(child, progress)
+            code = child.wait()
+        finally:
+            if child.poll() is None:
+                _kill(child)
+            if child.stdout:
+                child.stdout.close()
+    if code == 0 and (out / RESULT).is_file():
+        result: dict[str, Any] = json.loads((out / RESULT).read_text())
+        return result
+    raise _failure(code, out, label)
+
+
+_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # oneDNN's kernels may sum in another order from run to run
+    "KERAS_BACKEND": "tensorflow",
+    "PYTHONHASHSEED": "0",
+    "CUDA_VISIBLE_DEVICES": "-1",
+}
+
+
+def _relay(child: subprocess.Popen[bytes], progress: Progress) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        try:
+            message = json.loads(line)
+            progress(float(message["done"]), str(message["text"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # a library's own print; not ours to show
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        child.wait()
+
+
+def _failure(code: int, out: Path, label: str) -> EdgekitError:
+    if (out / ERROR).is_file():
+        found = json.loads((out / ERROR).read_text())
+        return ERRORS.get(found["error"], StageError)(found["message"], found["hint"])
+    tail = _tail(out / LOG)
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "It ran out of memory, or was killed from outside." if name == "SIGKILL" else ""
+        return StageError(f"{label}: its process died with {name}.\n{tail}".rstrip(), hint)
+    return StageError(f"{label}: its process ended with code {code} and no result.\n{tail}".rstrip())
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Path):
+        return {"$path": str(value)}
+    if isinstance(value, dict):
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"$path"}:
+            return Path(value["$path"])
+        return {key: _decode(item) for key, item in value.items()}
+    return [_decode(item) for item in value] if isinstance(value, list) else value
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _main(request: Path) -> int:
+    _die_with_parent()
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print, also from C++, goes to the log
+
+    def progress(done: float, text: str) -> None:
+        channel.write(json.dumps({"done": round(done, 4), "text": text}) + "\n")
+
+    wanted = json.loads(request.read_text())
+    out = request.parent
+    try:
+        module, _, name = wanted["function"].partition(":")
+        function = getattr(importlib.import_module(module), name)
+        result = function(out=out, progress=progress, **_decode(wanted["arguments"]))
+        (out / RESULT).write_text(json.dumps(result, sort_keys=True, indent=1, allow_nan=False))
+    except EdgekitError as error:
+        _report(out, type(error).__name__, error.message, error.hint)
+        return 1
+    except OSError as error:
+        traceback.print_exc()
+        _report(out, "StageError", f"{type(error).__name__}: {error}", "Check the disk's free space and permissions.")
+        return 1
+    except MemoryError:
+        _report(out, "StageError", "Out of memory.", "Close other programs, or use a machine with more memory.")
+        return 1
+    except ImportError as error:
+        traceback.print_exc()
+        _report(out, "DependencyError", f"A library is missing or broken: {error}", "Reinstall: pip install -e .")
+        return 1
+    return 0
+
+
+def _report(out: Path, error: str, message: str, hint: str) -> None:
+    (out / ERROR).write_text(json.dumps({"error": error, "message": message, "hint": hint}))
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1])))
