@@ -52,7 +52,7 @@ class Preprocess:
         """pixels: (..., C) of any numeric type; returns float32 unless nothing is to be done to integers."""
         if self.is_identity and np.issubdtype(pixels.dtype, np.integer):
             return pixels
-        mean, scale = np.float32(self.mean), np.float32(self.scale)
+        mean, scale = np.array(self.mean, np.float32), np.array(self.scale, np.float32)
         result: Array = (pixels.astype(np.float32) - mean) * scale
         return result
 
@@ -91,7 +91,9 @@ class Dataset:
         else:
             missing = [spec.name for spec in specs if spec.name not in self.arrays]
             if missing:
-                raise RecipeError(f"{self.origin} has no array named {missing[0]!r}, which is an input of the model.")
+                raise RecipeError(
+                    f"{self.origin} has no array named {missing[0]!r}, which is an input of the model."
+                )
             loaded = {spec.name: self.preprocess.apply(self.arrays[spec.name][index]) for spec in specs}
         return {spec.name: _fit(loaded[spec.name], spec, self.name(index)) for spec in specs}
 
@@ -130,14 +132,18 @@ class Dataset:
                 problems.append(f"{self.origin}: array {name!r} holds NaN or infinite values.")
         if problems:
             more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
-            raise RecipeError("\n".join(problems[:5]) + more, "Remove or repair them; edgekit does not skip samples.")
+            raise RecipeError(
+                "\n".join(problems[:5]) + more, "Remove or repair them; edgekit does not skip samples."
+            )
 
     def _only_array(self) -> Array:
         if len(self.arrays) == 1:
             return next(iter(self.arrays.values()))
         if "x" in self.arrays:
             return self.arrays["x"]
-        raise RecipeError(f"{self.origin} holds {sorted(self.arrays)}; expected one array of samples named x.")
+        raise RecipeError(
+            f"{self.origin} holds {sorted(self.arrays)}; expected one array of samples named x."
+        )
 
 
 def read_image(path: Path, preprocess: Preprocess) -> Array:
@@ -164,13 +170,21 @@ def read_image(path: Path, preprocess: Preprocess) -> Array:
 
 
 def open_dataset(
-    kind: str, path: Path, labels: Path | None, preprocess: Preprocess, *, labelled: bool, classes: Sequence[str] = ()
+    kind: str,
+    path: Path,
+    labels: Path | None,
+    preprocess: Preprocess,
+    *,
+    labelled: bool,
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """Open samples of ``kind`` coco | imagefolder | npz. Raises RecipeError for anything missing or contradictory."""
     return KINDS[kind](path, labels, preprocess, labelled, tuple(classes))
 
 
-def _coco(path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]) -> Dataset:
+def _coco(
+    path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]
+) -> Dataset:
     if not labelled or labels is None:
         return Dataset(path, preprocess, files=_images(path), classes=classes)
     document = _read_json(labels)
@@ -191,7 +205,9 @@ def _coco(path: Path, labels: Path | None, preprocess: Preprocess, labelled: boo
     files = [path / image["file_name"] for image in images]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise RecipeError(f"{labels} names {len(missing)} image(s) that are not in {path}, first {missing[0]!r}.")
+        raise RecipeError(
+            f"{labels} names {len(missing)} image(s) that are not in {path}, first {missing[0]!r}."
+        )
     if not files:
         raise RecipeError(f"{labels} names no image.")
     truth = [_boxes(boxes[image["id"]]) for image in images]
@@ -218,16 +234,22 @@ def _imagefolder(
     return Dataset(path, preprocess, files=files, truth=np.array(truth), classes=names)
 
 
-def _npz(path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]) -> Dataset:
+def _npz(
+    path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]
+) -> Dataset:
     try:
         with np.load(_existing(path), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RecipeError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
     truth = arrays.pop("y", None)
-    lengths = {len(array) for array in arrays.values() if array.ndim} | ({len(truth)} if truth is not None else set())
+    lengths = {len(array) for array in arrays.values() if array.ndim} | (
+        {len(truth)} if truth is not None else set()
+    )
     if len(lengths) != 1 or 0 in lengths or not arrays:
-        raise RecipeError(f"{path} must hold arrays with one row per sample; found {len(arrays)} of lengths {lengths}.")
+        raise RecipeError(
+            f"{path} must hold arrays with one row per sample; found {len(arrays)} of lengths {lengths}."
+        )
     return Dataset(path, preprocess, arrays=arrays, truth=truth, classes=classes)
 
 

@@ -34,7 +34,8 @@ class ModelTable(Table):
 class TaskTable(Table):
     kind: TaskKind = "generic"
     decoder: Literal["boxes_scores"] = Field(
-        "boxes_scores", description="detection: outputs boxes (N, 4) xyxy in pixels and scores (N, C) in [0, 1]"
+        "boxes_scores",
+        description="detection: outputs boxes (N, 4) xyxy in pixels and scores (N, C) in [0, 1]",
     )
     boxes_output: str = "boxes"
     scores_output: str = "scores"
@@ -43,7 +44,8 @@ class TaskTable(Table):
     max_detections: int = Field(100, ge=1)
     classes: tuple[str, ...] = ()
     adapter: Path | None = Field(
-        None, description="your Python file with encode_labels() and loss(); run only because it is named here"
+        None,
+        description="your Python file with encode_labels() and loss(); run only because it is named here",
     )
 
 
@@ -52,7 +54,9 @@ class DataTable(Table):
     test: Path = Field(description="labelled samples every figure is scored on")
     test_labels: Path | None = Field(None, description="coco: the annotations of test")
     calibration: Path = Field(description="unlabelled samples, disjoint from test")
-    train: Path | None = Field(None, description="labelled samples for recovery after pruning, disjoint from test")
+    train: Path | None = Field(
+        None, description="labelled samples for recovery after pruning, disjoint from test"
+    )
     train_labels: Path | None = None
 
     @model_validator(mode="after")
@@ -76,11 +80,15 @@ class PreprocessTable(Table):
 
 
 class BudgetTable(Table):
-    accuracy_drop: Positive | None = Field(1.0, description="points of the primary metric against the float model")
+    accuracy_drop: Positive | None = Field(
+        1.0, description="points of the primary metric against the float model"
+    )
     latency_ms: Positive | None = Field(None, description="p50 on the target's device")
     model_mb: Positive | None = None
     memory_mb: Positive | None = Field(None, description="peak memory of the process that runs it")
-    speedup: Positive | None = Field(None, description="against the float, unpruned model, same runtime and threads")
+    speedup: Positive | None = Field(
+        None, description="against the float, unpruned model, same runtime and threads"
+    )
 
 
 class PruneTable(Table):
@@ -89,13 +97,15 @@ class PruneTable(Table):
     importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
     round_to: int = Field(16, ge=1, description="channel counts become multiples of this")
     min_channels: int = Field(16, ge=1)
-    max_layer_cut: float = Field(0.75, gt=0, lt=1, description="largest share of one layer's channels removed")
+    max_layer_cut: float = Field(0.5, gt=0, lt=1, description="largest share of one layer's channels removed")
     epochs: int = Field(12, ge=0, description="recovery epochs; 0 leaves the cut network as it is")
-    batch: int = Field(16, ge=1)
-    learning_rate: Positive = 1e-3
-    distil_weight: float = Field(1.0, ge=0, description="weight of the distillation from the unpruned model")
+    batch: int = Field(8, ge=1)
+    learning_rate: Positive = 1.5e-3
+    distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
     ema: bool = False
-    augment: bool = False
+    augment: bool = Field(
+        True, description="half of the steps see mixed images that the unpruned model labels"
+    )
     seed: int = 0
 
 
@@ -111,7 +121,7 @@ class ConvertTable(Table):
 
 
 class ProfileTable(Table):
-    threads: int | None = Field(None, ge=1, description="default: the target's")
+    threads: int = Field(1, ge=1, description="threads on this host; what a board uses is in its target file")
     min_samples: int = Field(50, ge=10)
     min_seconds: Positive = 0.5
     max_seconds: Positive = 10.0
@@ -149,9 +159,7 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
         content = path.read_text(encoding="utf-8")
         document = tomllib.loads(content)
     except FileNotFoundError as error:
-        raise RecipeError(
-            f"There is no recipe at {path}.", "Write one with: edgekit init MODEL"
-        ) from error
+        raise RecipeError(f"There is no recipe at {path}.", "Write one with: edgekit init MODEL") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"Cannot read {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:
@@ -173,7 +181,9 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
 
 def fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what the recipe says (not of where it lies)."""
-    return hashlib.sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True}).encode()).hexdigest()
+    return hashlib.sha256(
+        recipe.model_dump_json(exclude={"model": {"path"}, "data": True}).encode()
+    ).hexdigest()
 
 
 def _explain(item: Any) -> str:
@@ -192,7 +202,11 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
     table: type[BaseModel] = Recipe
     for part in location[:-1]:
         field = table.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        if (
+            field is None
+            or not isinstance(field.annotation, type)
+            or not issubclass(field.annotation, BaseModel)
+        ):
             return []
         table = field.annotation
     return [field.alias or name for name, field in table.model_fields.items()]

@@ -98,6 +98,13 @@ def saved_model_reference(saved_model: Path, inputs: Mapping[str, npt.NDArray[An
     return {name: np.concatenate([part[name].numpy() for part in parts]) for name in sorted(parts[0])}
 
 
+def signature_inputs(saved_model: Path) -> list[tuple[str, tf.TensorSpec]]:
+    """Return the inputs of a SavedModel's serving signature, sorted by name."""
+    signature = _serving_signature(tf.saved_model.load(str(saved_model)).signatures, saved_model)
+    wanted: dict[str, tf.TensorSpec] = signature.structured_input_signature[1]
+    return sorted(wanted.items())
+
+
 def warnings_of(model: keras.Model) -> list[str]:
     """Name what in this model is known to convert wrongly elsewhere, or to change under conversion here."""
     layers = list(model._flatten_layers(include_self=False))

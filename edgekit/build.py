@@ -1,0 +1,339 @@
+"""One build: validate everything, plan, run, judge, publish."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edgekit import __version__, pipeline, plan, recipe, source, target
+from edgekit.artifact import digest
+from edgekit.convert.lint import lint
+from edgekit.dataset import Dataset, Preprocess, open_dataset
+from edgekit.errors import EdgekitError, RecipeError, StageError
+from edgekit.profile.verdict import Budget, exit_code, judge
+from edgekit.report import FORMATS
+from edgekit.report import schema as data
+from edgekit.runtimes.facts import facts
+from edgekit.store import Store
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe that was found sound, with its plan."""
+
+    recipe: recipe.Recipe
+    targets: tuple[target.Target, ...]
+    source: source.SourceInfo
+    plan: plan.BuildPlan
+    test_samples: int
+    calibration_samples: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a build came to."""
+
+    report: data.Report
+    folder: Path
+
+
+def prepare(recipe_path: Path, overrides: dict[str, Any], target_names: list[str]) -> Prepared:
+    """Read and check the recipe, its model, data and targets, without TensorFlow. Raises every EdgekitError of theirs."""
+    wanted = recipe.load(recipe_path, overrides)
+    targets = [target.load(name) for name in target_names or wanted.targets.names]
+    if len({item.name for item in targets}) != len(targets):
+        raise RecipeError("A target is named twice.")
+    info = source.inspect(wanted.model.path)
+    test, calibration, _ = _check_data(wanted)
+    metadata = {
+        "edgekit": __version__,
+        "recipe": recipe.fingerprint(wanted),
+        "source_sha256": digest(info.path),
+        "task": wanted.task.kind,
+        "labels": list(test.classes),
+        "preprocess": wanted.preprocess.model_dump(mode="json"),
+    }
+    planned = plan.plan(wanted, targets, info.format, metadata)
+    if not planned.groups:
+        raise RecipeError(
+            "Nothing to build: no target takes what can be made of this model.", " ".join(planned.notes)
+        )
+    return Prepared(wanted, tuple(targets), info, planned, len(test), len(calibration), tuple(test.classes))
+
+
+def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None]:
+    table, preprocess = wanted.data, Preprocess.from_json(wanted.preprocess.model_dump())
+    labelled = wanted.task.kind != "generic"
+
+    def opened(path: Path, labels: Path | None, labelled: bool) -> Dataset:
+        found = open_dataset(
+            table.kind, path, labels, preprocess, labelled=labelled, classes=wanted.task.classes
+        )
+        if labelled and found.truth is None:
+            raise RecipeError(f"{path} holds no labels (an array named y), which {wanted.task.kind} needs.")
+        found.check()
+        return found
+
+    test = opened(table.test, table.test_labels, labelled)
+    calibration = opened(table.calibration, None, False)
+    train = opened(table.train, table.train_labels, labelled) if table.train else None
+    scored = test.fingerprints()
+    for name, other in (("calibration", calibration), ("train", train)):
+        shared = len(scored & other.fingerprints()) if other else 0
+        if shared:
+            raise RecipeError(
+                f"{shared} sample(s) of data.{name} are also in data.test; a score on them would be worth nothing.",
+                f"Remove them from one of the two: {table.test} and {other.origin if other else ''}.",
+            )
+    return test, calibration, train
+
+
+def run(prepared: Prepared, folder: Path, observer: pipeline.Observer) -> Finished:
+    """Run the whole plan, judge every target, and write artifacts and the three reports to ``folder``."""
+    started = time.monotonic()
+    store = Store(folder / "store")
+    outcome = pipeline.run(prepared.plan, store, observer)
+    targets = [_judge(group, prepared, outcome, folder) for group in prepared.plan.groups]
+    failures = [_failure(step, error, prepared, outcome) for step, error in outcome.errors.items()]
+    code = failures[0].exit_code if failures else exit_code(targets)
+    report = data.Report(
+        name=prepared.recipe.model.path.parent.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        duration_s=round(time.monotonic() - started, 1),
+        exit_code=code,
+        source=_source(prepared, outcome),
+        targets=targets,
+        prune=_prune_summary(outcome),
+        failures=failures,
+        environment=environment(),
+        recipe_sha256=recipe.fingerprint(prepared.recipe),
+        test_samples=prepared.test_samples,
+        calibration_samples=prepared.calibration_samples,
+        warnings=list(prepared.plan.notes),
+    )
+    for format, module in FORMATS.items():
+        _write(folder / f"report.{format}", import_module(module).render(report).encode())
+    return Finished(report, folder)
+
+
+def up_to(prepared: Prepared, stage: str) -> Prepared:
+    """Return the same build, cut down to the steps of one stage and what they need."""
+    needed: set[str] = set()
+    for step in reversed(prepared.plan.steps.values()):
+        if step.function in _PRODUCTS[stage].functions or step.id in needed:
+            needed.add(step.id)
+            needed |= pipeline.needs(step)
+    steps = {name: step for name, step in prepared.plan.steps.items() if name in needed}
+    if not steps:
+        raise RecipeError(f"This recipe has nothing to {stage}.", " ".join(prepared.plan.notes))
+    return replace(prepared, plan=replace(prepared.plan, steps=steps, groups=[]))
+
+
+def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, stage: str) -> list[Path]:
+    """Run what ``up_to`` left and copy the stage's products to ``folder/<stage>``. Raises the first step's error."""
+    outcome = pipeline.run(prepared.plan, Store(folder / "store"), observer)
+    for error in outcome.errors.values():
+        raise error
+    written = []
+    product = _PRODUCTS[stage]
+    for name, entry in outcome.entries.items():
+        if prepared.plan.steps[name].function not in product.functions:
+            continue
+        for file in product.files:
+            if entry.path(file).is_file():
+                path = (
+                    folder / stage / f"{name.removeprefix('emit-').removeprefix('plan-')}{Path(file).suffix}"
+                )
+                _write(path, entry.path(file).read_bytes())
+                written.append(path)
+    return written
+
+
+@dataclass(frozen=True)
+class _Product:
+    functions: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+_PRODUCTS = {
+    "prune": _Product(("edgekit.prune.stage:run",), ("pruned.keras",)),
+    "quantize": _Product(("edgekit.quantize.stage:run",), ("plan.json",)),
+    "convert": _Product(("edgekit.convert.finish:run",), ("model.tflite", "model.onnx")),
+}
+
+
+def _judge(
+    group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: Path
+) -> data.TargetReport:
+    timed = group.latency is not None
+    measured: dict[str, Any] = {}
+    if group.latency in outcome.entries:
+        measured = outcome.entries[group.latency].result
+    variants = [_variant(row, group, outcome, measured, folder) for row in group.rows]
+    base = variants[0].latency
+    filled = [variants[0]]
+    for variant in variants[1:]:
+        if base and variant.latency:
+            variant = variant.model_copy(update={
+                "speedup": base.min_ms / variant.latency.min_ms,
+                "speedup_p50": base.p50_ms / variant.latency.p50_ms,
+            })  # fmt: skip
+        filled.append(variant)
+    if base:
+        filled[0] = filled[0].model_copy(update={"speedup": 1.0, "speedup_p50": 1.0})
+    budget, chosen = prepared.recipe.budget, group.target
+    several = sum(other.target.name == chosen.name for other in prepared.plan.groups) > 1
+    name = f"{chosen.name} ({group.format})" if several else chosen.name
+    verdict = judge(
+        name, f"{chosen.title}, {group.primary.runtime}", chosen.family, filled,
+        Budget(budget.accuracy_drop, budget.latency_ms, budget.model_mb, budget.memory_mb, budget.speedup),
+        timed=timed,
+    )  # fmt: skip
+    return _bundle(verdict, group, outcome, folder)
+
+
+def _variant(
+    row: plan.Row, group: plan.Group, outcome: pipeline.Outcome, measured: dict[str, Any], folder: Path
+) -> data.Variant:
+    pruning = outcome.entries["prune"].result if row.pruned and "prune" in outcome.entries else None
+    base: dict[str, Any] = {
+        "name": row.name, "steps": list(row.done), "format": row.format, "precision": row.precision,
+        "status": "baseline" if not row.done else "kept",
+        "parameters": pruning["parameters_after"] if pruning else None,
+        "macs": pruning["macs_after"] if pruning else None,
+    }  # fmt: skip
+    entry = outcome.entries.get(row.emit)
+    if entry is None:
+        failed = outcome.blame(row.emit)
+        error = outcome.errors[failed]
+        return data.Variant(
+            **base, file="", sha256="", size_bytes=0, cause=f"not made: {failed} failed: {error.message.splitlines()[0]}",
+            latency_note="there is no file to time",
+        )  # fmt: skip
+    made = entry.path(f"model.{row.format}")
+    path = folder / "variants" / f"{row.emit.removeprefix('emit-')}.{row.format}"
+    _write(path, made.read_bytes())
+    refused = [item for item in lint(made, row.format, group.target.lint) if item.severity == "error"]
+    score = outcome.entries.get(row.score)
+    cause = ""
+    if refused:
+        cause = f"{group.primary.runtime} refuses it: {refused[0].rule} at {refused[0].where}: {refused[0].message}"
+    elif score is None:
+        cause = f"could not be scored: {outcome.errors[outcome.blame(row.score)].message.splitlines()[0]}"
+    latency = measured.get(row.emit)
+    note = ""
+    if group.latency is None:
+        note = f"{group.primary.runtime} runs on the board only; this host's CPU is no stand-in for it"
+    elif latency is None:
+        note = "timing failed"
+    return data.Variant(
+        **base, file=path.relative_to(folder).as_posix(), sha256=entry.result["sha256"],
+        size_bytes=entry.result["size_bytes"], cause=cause, latency_note=note,
+        accuracy=data.Accuracy.model_validate(score.result) if score and not refused else None,
+        latency=data.Latency.model_validate(latency) if latency else None,
+    )  # fmt: skip
+
+
+def _bundle(
+    verdict: data.TargetReport, group: plan.Group, outcome: pipeline.Outcome, folder: Path
+) -> data.TargetReport:
+    """Lay out what to deploy: the shipped file and its model.json; other good precisions of this target beside it."""
+    if not verdict.shipped:
+        return verdict
+    place = folder / "artifacts" / group.target.name
+    taken = {output.precision for output in group.target.outputs if output.format == group.format}
+    for row, variant in zip(group.rows, verdict.variants, strict=True):
+        companion = row.precision in taken and variant.status == "kept" and row.emit in outcome.entries
+        if row.name != verdict.shipped and not companion:
+            continue
+        entry = outcome.entries[row.emit]
+        name = f"{row.name}.{row.format}"
+        _write(place / name, entry.path(f"model.{row.format}").read_bytes())
+        manifest = entry.path("model.json").read_text().replace(f'"model.{row.format}"', f'"{name}"')
+        _write(place / f"{row.name}.{row.format}.json", manifest.encode())
+        if row.name == verdict.shipped and group.format == group.target.primary.format:
+            _write(place / "model.json", manifest.encode())
+    return verdict.model_copy(update={"bundle": place.relative_to(folder).as_posix()})
+
+
+def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeline.Outcome) -> data.Failure:
+    hit = [
+        group.target.name
+        for group in prepared.plan.groups
+        if any(step in (outcome.blame(row.emit), outcome.blame(row.score)) for row in group.rows)
+        or group.latency == step
+    ]
+    return data.Failure(
+        step=prepared.plan.steps[step].label, targets=sorted(set(hit)), error=type(error).__name__,
+        message=error.message, hint=error.hint, exit_code=error.exit_code,
+    )  # fmt: skip
+
+
+def _source(prepared: Prepared, outcome: pipeline.Outcome) -> data.Source:
+    info = prepared.source
+    exported = outcome.entries.get("float-original")
+    found = exported.result if exported else {"warnings": [], "parameters": None}
+    return data.Source(
+        path=info.path.name, format=info.format, sha256=digest(info.path), size_bytes=info.size_bytes,
+        parameters=found["parameters"] or info.parameters, task=prepared.recipe.task.kind,
+        warnings=list(dict.fromkeys([*info.warnings, *found["warnings"]])),
+    )  # fmt: skip
+
+
+def _prune_summary(outcome: pipeline.Outcome) -> data.PruneSummary | None:
+    if "prune" not in outcome.entries:
+        return None
+    result = outcome.entries["prune"].result
+    return data.PruneSummary(
+        **{name: result[name] for name in data.PruneSummary.model_fields if name in result}
+    )
+
+
+_LIBRARIES = (
+    "tensorflow-cpu", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime", "tf2onnx",
+    "numpy",
+)  # fmt: skip
+
+
+def environment() -> data.Environment:
+    """Return the versions and the machine behind every figure."""
+    machine = facts()
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return data.Environment(
+        edgekit=__version__, python=platform.python_version(), system=machine["system"], machine=machine["machine"],
+        cpu=machine["cpu"], cores=machine["cores"], memory_bytes=machine["memory_bytes"], libraries=found,
+    )  # fmt: skip
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file in one step: a reader, or a kill, never meets half of it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StageError(
+            f"Cannot write {path}: {error.strerror or error}.",
+            "Free some disk space, or choose another folder: --output DIR",
+        ) from error

@@ -1,0 +1,301 @@
+"""The command line: parse, call, hand to the console. The one place that catches."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgekit import __version__
+from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgekitError
+
+app = typer.Typer(
+    name="edgekit",
+    help="Prune, quantize, convert and profile a trained network for small machines; trust every number.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelArgument = Annotated[
+    Path | None, typer.Argument(help="the trained model; overrides the recipe's model.path")
+]
+RecipeOption = Annotated[Path, typer.Option("--config", "-c", help="edgekit.toml, or the folder it is in")]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", "-t", help="a target's name or your own .toml; may be repeated"),
+]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="build folder: results, artifacts and reports")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
+
+
+@app.command()
+def build(
+    model: ModelArgument = None,
+    config: RecipeOption = Path("edgekit.toml"),
+    target: TargetOption = None,
+    output: OutputOption = Path("edgekit-build"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole chain for every target and write one report.
+
+    Exit codes: 0 good, 2 recipe or input, 3 missing library, 4 the model cannot go there, 5 a stage failed,
+    6 device, 7 a budget was missed.
+    """
+    from edgekit import build as builder
+    from edgekit import console
+
+    prepared = builder.prepare(config, _overrides(model), target or [])
+    if dry_run:
+        if as_json:
+            _print_json(_plan_json(prepared.plan))
+        else:
+            console.show_plan(prepared.plan)
+        return
+    console.show_notes(prepared.plan.notes)
+    with console.Live(prepared.plan) as live:
+        finished = builder.run(prepared, output, live)
+    report = finished.report
+    if as_json:
+        typer.echo((output / "report.json").read_text(), nl=False)
+    else:
+        console.show_report(report)
+        typer.echo(
+            f"\nReport: {output / 'report.html'}  (also .md, .json)   Artifacts: {output / 'artifacts'}"
+        )
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def prune(
+    model: ModelArgument = None,
+    config: RecipeOption = Path("edgekit.toml"),
+    output: OutputOption = Path("edgekit-build"),
+    as_json: JsonOption = False,
+) -> None:
+    """Cut channels and recover; write the smaller Keras model."""
+    _one_stage("prune", model, config, None, output, as_json)
+
+
+@app.command()
+def quantize(
+    model: ModelArgument = None,
+    config: RecipeOption = Path("edgekit.toml"),
+    target: TargetOption = None,
+    output: OutputOption = Path("edgekit-build"),
+    as_json: JsonOption = False,
+) -> None:
+    """Calibrate and write the plan: precision and range of every tensor, with reasons."""
+    _one_stage("quantize", model, config, target, output, as_json)
+
+
+@app.command()
+def convert(
+    model: ModelArgument = None,
+    config: RecipeOption = Path("edgekit.toml"),
+    target: TargetOption = None,
+    output: OutputOption = Path("edgekit-build"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write the files every target takes, checked against the source model."""
+    _one_stage("convert", model, config, target, output, as_json)
+
+
+@app.command()
+def profile(
+    artifact: Annotated[
+        list[Path], typer.Argument(help="one or more .tflite or .onnx files, timed in turns")
+    ],
+    threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
+    device: Annotated[str, typer.Option(help="where to run: local")] = "local",
+    seconds: Annotated[float, typer.Option(min=0.1, help="at least this long for each file")] = 2.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Time files in their runtime on this host, interleaved; min, p50, p90, p99, memory, per-op times."""
+    from edgekit import console, single
+
+    measured = single.latency(artifact, threads, device, seconds)
+    if as_json:
+        _print_json(measured)
+    else:
+        console.show_latency(measured)
+
+
+@app.command()
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(help="a .tflite or .onnx file")],
+    config: RecipeOption = Path("edgekit.toml"),
+    as_json: JsonOption = False,
+) -> None:
+    """Score a file in its own runtime on the recipe's test samples."""
+    from edgekit import console, single
+
+    scored = single.accuracy(artifact, config)
+    if as_json:
+        _print_json(scored)
+    else:
+        console.show_accuracy(artifact, scored)
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="a trained model")], as_json: JsonOption = False
+) -> None:
+    """Say what a model file holds, without executing anything out of it."""
+    from edgekit import console, source
+
+    info = source.inspect(model)
+    if as_json:
+        _print_json({k: str(v) if isinstance(v, Path) else v for k, v in vars(info).items()})
+    else:
+        console.show_source(info)
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="show one target's facts and sources")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the boards, phones and browsers edgekit knows."""
+    from edgekit import console, target
+
+    found = [target.load(name)] if name else [target.load(item) for item in target.names()]
+    if as_json:
+        _print_json([item.model_dump(mode="json", by_alias=True) for item in found])
+    else:
+        console.show_targets(found, detailed=name is not None)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="a build folder or its report.json")],
+    format: Annotated[str, typer.Option("--format", "-f", help="md, html or json")] = "md",
+) -> None:
+    """Print the report of a finished build in another form."""
+    from importlib import import_module
+
+    from edgekit.errors import RecipeError
+    from edgekit.report import FORMATS
+    from edgekit.report.json import load
+
+    if format not in FORMATS:
+        raise RecipeError(f"There is no report format {format!r}.", f"Known: {', '.join(FORMATS)}")
+    loaded = load(run / "report.json" if run.is_dir() else run)
+    typer.echo(import_module(FORMATS[format]).render(loaded), nl=False)
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(help="report, recipe or target")] = "report",
+) -> None:
+    """Print the JSON Schema of report.json, edgekit.toml or a target file."""
+    from edgekit.errors import RecipeError
+    from edgekit.recipe import Recipe
+    from edgekit.report.json import json_schema
+    from edgekit.target import Target
+
+    schemas = {"report": json_schema, "recipe": Recipe.model_json_schema, "target": Target.model_json_schema}
+    if what not in schemas:
+        raise RecipeError(f"There is no schema of {what!r}.", f"Known: {', '.join(schemas)}")
+    _print_json(schemas[what]())
+
+
+@app.command()
+def env(as_json: JsonOption = False) -> None:
+    """Print the versions that matter, for a bug report."""
+    from edgekit import build as builder
+    from edgekit import console
+
+    found = builder.environment().model_dump()
+    if as_json:
+        _print_json(found)
+    else:
+        console.show_environment(found)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+def _one_stage(
+    stage: str, model: Path | None, config: Path, target: list[str] | None, output: Path, as_json: bool
+) -> None:
+    from edgekit import build as builder
+    from edgekit import console
+
+    prepared = builder.up_to(builder.prepare(config, _overrides(model), target or []), stage)
+    with console.Live(prepared.plan) as live:
+        written = builder.run_stage(prepared, output, live, stage)
+    if as_json:
+        _print_json([str(path) for path in written])
+    else:
+        for path in written:
+            typer.echo(path)
+
+
+def _overrides(model: Path | None) -> dict[str, Any]:
+    return {"model.path": str(model.resolve())} if model else {}
+
+
+def _plan_json(plan: Any) -> dict[str, Any]:
+    return {
+        "steps": [{"id": step.id, "stage": step.stage, "label": step.label} for step in plan.steps.values()],
+        "verdicts": [
+            {
+                "target": group.target.name,
+                "format": group.format,
+                "variants": [row.name for row in group.rows],
+            }
+            for group in plan.groups
+        ],
+        "notes": plan.notes,
+    }
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def main() -> None:
+    """Run the command line; every failure ends here, in its exit code."""
+    try:
+        app()
+    except EdgekitError as error:
+        from edgekit import console
+
+        console.show_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was finished is kept, the same command goes on from there", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the one catcher: anything else is a bug, with a log to paste
+        from edgekit import bug
+
+        typer.echo(
+            f"This is a bug in edgekit: {type(error).__name__}: {error}\nA log to paste: {bug.write(error)}",
+            err=True,
+        )
+        sys.exit(EXIT_BUG)

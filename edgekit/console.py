@@ -1,0 +1,241 @@
+"""Everything that is drawn: progress, the plan, the verdict table. Decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edgekit.errors import EdgekitError
+from edgekit.plan import BuildPlan, Step
+from edgekit.report.schema import Report, TargetReport, Variant
+from edgekit.source import SourceInfo
+from edgekit.target import Target
+
+_STAGES = ("prune", "quantize", "convert", "profile")
+
+
+class Live:
+    """Progress on stderr: one line per finished step, one bar for the running one; plain lines where not a terminal."""
+
+    def __init__(self, plan: BuildPlan) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.total = len(plan.steps)
+        self.done = 0
+        self.began = 0.0
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+        if self.console.is_terminal:
+            self.bar = Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=16),
+                TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), console=self.console, transient=True,
+            )  # fmt: skip
+
+    def __enter__(self) -> Live:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def started(self, step: Step) -> None:
+        self.began = time.monotonic()
+        if self.bar:
+            self.task = self.bar.add_task(escape(step.label), total=1.0)
+
+    def progressed(self, step: Step, done: float, text: str) -> None:
+        if self.bar and self.task is not None:
+            label = step.label if not text else f"{step.stage}: {text}"
+            self.bar.update(self.task, completed=done, description=escape(label[:44]))
+
+    def finished(self, step: Step, reused: bool) -> None:
+        took = "reused" if reused else f"{time.monotonic() - self.began:.1f} s"
+        self._line(step, "[green]✓[/]", took)
+
+    def failed(self, step: Step, error: EdgekitError) -> None:
+        self._line(step, "[red]✗[/]", "failed")
+        self.console.print(f"    {escape(error.message)}", style="red")
+        if error.hint:
+            self.console.print(f"    {escape(error.hint)}", style="dim")
+
+    def skipped(self, step: Step, because: str) -> None:
+        self._line(step, "[yellow]-[/]", f"skipped: needs {because}")
+
+    def _line(self, step: Step, mark: str, note: str) -> None:
+        self.done += 1
+        if self.bar and self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
+        count = f"{self.done:>{len(str(self.total))}}/{self.total}"
+        self.console.print(
+            f"{mark} [dim]{count}[/] {step.stage:<9}{escape(step.label):<44} [dim]{escape(note)}[/]"
+        )
+
+
+def show_plan(plan: BuildPlan) -> None:
+    """Print what a build would do."""
+    out = Console(highlight=False)
+    out.print(f"[bold]{len(plan.steps)} steps[/]")
+    for stage in _STAGES:
+        for step in plan.steps.values():
+            if step.stage == stage:
+                out.print(f"  {stage:<9}{escape(step.label)}")
+    out.print(f"\n[bold]{len(plan.groups)} verdicts[/]")
+    for group in plan.groups:
+        names = ", ".join(row.name for row in group.rows)
+        out.print(f"  {escape(group.target.name)} ({group.format}): {names}")
+    show_notes(plan.notes)
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    out = Console(stderr=True, highlight=False)
+    for note in notes:
+        out.print(f"[yellow]note:[/] {escape(note)}")
+
+
+def show_report(report: Report) -> None:
+    """Print one table and one sentence per target."""
+    out = Console(highlight=False)
+    for failure in report.failures:
+        out.print(f"\n[red]✗ {escape(failure.step)} failed:[/] {escape(failure.message.splitlines()[0])}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in _COLUMNS:
+        table.add_column(name, justify=justify, no_wrap=name != "target")  # type: ignore[arg-type]
+    for verdict in report.targets:
+        _rows(table, verdict)
+    out.print()
+    out.print(table)
+    if any(variant.latency for verdict in report.targets for variant in verdict.variants):
+        out.print(
+            f"[dim]ms: min on this host ({escape(report.environment.cpu)}), 1 run interleaved; never the board's.[/]"
+        )
+    out.print()
+    for verdict in report.targets:
+        mark = "[green]✓[/]" if verdict.outcome == "passed" else "[red]✗[/]"
+        out.print(f"{mark} {escape(verdict.sentence)}")
+
+
+_COLUMNS = (("target", "left"), ("variant", "left"), ("kB", "right"), ("ms", "right"), ("speed", "right"),
+            ("accuracy", "right"), ("drop", "right"), ("", "left"))  # fmt: skip
+
+
+def _rows(table: Table, verdict: TargetReport) -> None:
+    for number, variant in enumerate(verdict.variants):
+        if number and variant.name != verdict.shipped:
+            continue
+        ships = variant.name == verdict.shipped
+        table.add_row(
+            escape(verdict.target) if not number else "",
+            f"[bold]{variant.name}[/]" if ships else variant.name,
+            f"{variant.size_bytes / 1000:.0f}" if variant.size_bytes else "-",
+            f"{variant.latency.min_ms:.2f}" if variant.latency else "-",
+            f"{variant.speedup:.1f}x" if variant.speedup else "-",
+            _accuracy(variant),
+            _drop(variant),
+            "[green]ships[/]" if ships else ("baseline" if not number else variant.status),
+        )
+
+
+def _accuracy(variant: Variant) -> str:
+    return f"{100 * variant.accuracy.value:.2f}" if variant.accuracy else "unscored"
+
+
+def _drop(variant: Variant) -> str:
+    if variant.accuracy is None or variant.accuracy.drop_points is None:
+        return ""
+    return f"{-variant.accuracy.drop_points:+.2f}"
+
+
+def show_error(error: EdgekitError) -> None:
+    """Print an expected error: what happened, then what to do."""
+    err = Console(stderr=True, highlight=False)
+    err.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
+    if error.hint:
+        err.print(escape(error.hint), style="dim", soft_wrap=True)
+
+
+def show_latency(measured: dict[str, Any]) -> None:
+    """Print one row per timed file, and where it was timed."""
+    out = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("file", "min ms", "p50", "p90", "p99", "load ms", "peak MB", "flags"):
+        table.add_column(name, justify="left" if name in ("file", "flags") else "right")
+    for name, figure in measured.items():
+        times = [f"{figure[key]:.3f}" for key in ("min_ms", "p50_ms", "p90_ms", "p99_ms")]
+        table.add_row(
+            escape(name), *times, f"{figure['load_ms']:.1f}", f"{figure['peak_memory_bytes'] / 1e6:.0f}",
+            ", ".join(figure["flags"]),
+        )  # fmt: skip
+    out.print(table)
+    first = next(iter(measured.values()))
+    out.print(
+        f"[dim]on this host ({escape(first['machine'])}), {first['runtime']} {first['runtime_version']}, "
+        f"{first['threads']} thread(s); never a board's figure[/]"
+    )
+    for name, figure in measured.items():
+        slowest = sorted(figure["ops"], key=lambda op: -op["ms"])[:5]
+        if slowest:
+            out.print(f"\n[bold]{escape(name)}[/]: slowest ops")
+            for op in slowest:
+                out.print(f"  {op['ms']:8.3f} ms  {escape(op['kind'])}  [dim]{escape(op['name'][:60])}[/]")
+
+
+def show_accuracy(artifact: Path, scored: dict[str, Any]) -> None:
+    """Print the task metric of one file."""
+    out = Console(highlight=False)
+    out.print(f"{escape(str(artifact))}: [bold]{scored['metric']} {100 * scored['value']:.2f}[/]")
+    for name, value in scored["secondary"].items():
+        out.print(f"  {escape(name)} {100 * value:.2f}")
+    out.print(f"[dim]{scored['samples']} test samples in {scored['runtime']} {scored['runtime_version']}[/]")
+
+
+def show_source(info: SourceInfo) -> None:
+    """Print what a model file holds."""
+    out = Console(highlight=False)
+    count = f"{info.parameters:,} parameters" if info.parameters is not None else "parameters unknown"
+    out.print(f"{escape(str(info.path))}: [bold]{info.format}[/], {info.size_bytes / 1e6:.2f} MB, {count}")
+    if info.layers:
+        out.print(
+            f"[dim]{escape(', '.join(f'{n} {kind}' for kind, n in Counter(info.layers).most_common(12)))}[/]"
+        )
+    show_notes(info.warnings)
+
+
+def show_targets(found: list[Target], *, detailed: bool) -> None:
+    """Print the targets, or one with its facts."""
+    out = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "board", "takes, first choice first"):
+        table.add_column(name)
+    for item in found:
+        takes = ", ".join(f"{output.precision} {output.format} ({output.runtime})" for output in item.outputs)
+        table.add_row(item.name, item.title, takes)
+    out.print(table)
+    if detailed:
+        item = found[0]
+        out.print(f"\nCPU: {item.cpu}\nReached by: {item.device.kind} {item.device.note}")
+        for output in item.outputs:
+            out.print(f"{output.precision} {output.format}: {output.why}")
+        out.print("Its runtime refuses what breaks: " + (", ".join(item.lint) or "no rule"))
+        for link in item.sources:
+            out.print(f"  {escape(link)}", style="dim")
+
+
+def show_environment(found: dict[str, Any]) -> None:
+    """Print versions and machine."""
+    out = Console(highlight=False)
+    for name, value in found.items():
+        if isinstance(value, dict):
+            for library, version in value.items():
+                out.print(f"  {library} {version}")
+        else:
+            out.print(f"{name}: {escape(str(value))}")

@@ -1,0 +1,82 @@
+"""The last part of convert, without TensorFlow: apply a plan, embed metadata, check that it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.artifact import Artifact, digest
+from edgekit.convert import onnx_quantized, package, tflite_quantized
+from edgekit.convert.parity import compare
+from edgekit.errors import UnsupportedError
+from edgekit.quantize.plan import Plan
+from edgekit.runtimes import open_model
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+MANIFEST = "model.json"
+_ANY_ERROR = float("inf")  # quantization error is judged by the task's metric, not here
+_EMITTERS: dict[str, Callable[[bytes, Plan], bytes]] = {
+    "tflite": tflite_quantized.emit,
+    "onnx": onnx_quantized.emit,
+}
+
+
+def run(
+    *, out: Path, progress: Callable[[float, str], None], model: Path, format: str, precision: str, plan: Path | None,
+    reference: Path, inputs: Path, metadata: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Write ``model.<format>`` as a target gets it, with ``model.json`` beside it.
+
+    Raises UnsupportedError when the file does not give the model's outputs in its runtime.
+    """
+    progress(0.1, "emitting")
+    content = model.read_bytes()
+    if plan is not None:
+        content = _EMITTERS[format](content, Plan.from_json(plan.read_text()))
+    path = out / f"model.{format}"
+    path.write_bytes(package.embed(content, format, metadata))
+    progress(0.8, "running it once")
+    actual = reference_of(path, format, load_arrays(inputs))
+    parity = compare(load_arrays(reference), actual, _ANY_ERROR)
+    if not parity.passed:
+        raise UnsupportedError(f"The {precision} file does not give the model's outputs: {parity.problem}.")
+    save_arrays(out / "expected.npz", {name: array[:1] for name, array in actual.items()})
+    ins, outs = package.tensor_specs(path, format)
+    artifact = Artifact(path, format, precision, ins, outs, digest(path), path.stat().st_size)
+    manifest = package.model_json(
+        artifact, labels=metadata.get("labels", ()), preprocess=metadata.get("preprocess")
+    )
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    return {
+        "sha256": artifact.sha256,
+        "size_bytes": artifact.size_bytes,
+        "output_error": float(parity.max_error),
+    }
+
+
+def reference_of(path: Path, format: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Run a file in its own runtime, one sample at a time; (N, ...) per name in and out."""
+    session = open_model(path, format)
+    count = len(next(iter(inputs.values())))
+    parts = [session.run([inputs[spec["name"]][i : i + 1] for spec in session.inputs]) for i in range(count)]
+    return {
+        spec["name"]: np.concatenate([np.asarray(part[position]) for part in parts])
+        for position, spec in enumerate(session.outputs)
+    }
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Write plain arrays as .npz."""
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def load_arrays(path: Path) -> Arrays:
+    """Read plain arrays back."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

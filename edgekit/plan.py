@@ -1,0 +1,275 @@
+"""What a build will do, as pure data: the steps, what each reads, and the rows of the report.
+
+Facts of targets become parameters here; a stage never sees a target. Steps that several targets share are one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.recipe import Recipe
+from edgekit.target import Output, Target
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A file or folder that another step writes."""
+
+    step: str
+    name: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file or folder of the user, known by its content."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call in a child process. ``arguments`` may hold Ref and File anywhere.
+
+    ``tolerant``: list items whose Ref failed are left out instead of failing this step too.
+    """
+
+    id: str
+    stage: str
+    label: str
+    function: str
+    arguments: dict[str, Any]
+    libraries: tuple[str, ...] = ()
+    tolerant: bool = False
+    machine_bound: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of one target: which steps make, score and time it."""
+
+    name: str
+    done: tuple[str, ...]
+    format: str
+    precision: str
+    emit: str
+    score: str
+    pruned: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """A target with one artifact format: what one verdict is about. ``rows[0]`` is the baseline."""
+
+    target: Target
+    format: str
+    rows: tuple[Row, ...]
+    latency: str | None
+    primary: Output
+
+
+@dataclass
+class BuildPlan:
+    """All steps in an order in which each finds its inputs, and the groups to judge."""
+
+    steps: dict[str, Step] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, step: Step) -> str:
+        self.steps.setdefault(step.id, step)
+        return step.id
+
+
+KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
+TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
+ONNX = ("onnx", "onnxruntime", "onnxslim", "numpy")
+_FORMAT_LIBRARIES = {"tflite": TFLITE, "onnx": ONNX}
+
+
+def plan(recipe: Recipe, targets: list[Target], source_format: str, metadata: dict[str, Any]) -> BuildPlan:
+    """Return the plan of one build."""
+    return _Planner(recipe, source_format, metadata).plan(targets)
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, source_format: str, metadata: dict[str, Any]) -> None:
+        self.recipe = recipe
+        self.source = source_format
+        self.metadata = metadata
+        self.result = BuildPlan()
+        self.prunes = recipe.prune.enabled and source_format in ("keras", "h5")
+        self.preprocess = recipe.preprocess.model_dump(mode="json")
+
+    def plan(self, targets: list[Target]) -> BuildPlan:
+        if self.recipe.prune.enabled and not self.prunes:
+            self.result.notes.append(
+                f"A .{self.source} model is quantized and converted only: pruning needs the Keras graph to retrain."
+            )
+        if self.prunes:
+            self.result.add(self._prune_step())
+        for target in targets:
+            formats = list(dict.fromkeys(output.format for output in target.outputs))
+            if self.source == "onnx" and "tflite" in formats:
+                formats.remove("tflite")
+                self.result.notes.append(
+                    f"{target.name}: no TFLite from an ONNX model; give the Keras model or a SavedModel."
+                )
+            for format in formats:
+                self._group(target, format)
+        self._latency_steps()
+        return self.result
+
+    def _group(self, target: Target, format: str) -> None:
+        outputs = [output for output in target.outputs if output.format == format]
+        rows = [self._row(format, "float32", "", pruned=False)]
+        if self.prunes:
+            rows.append(self._row(format, "float32", "", pruned=True))
+        for output in outputs:
+            if output.precision == "float32" or (
+                output.precision.startswith("int8") and not self.recipe.quantize.enabled
+            ):
+                continue
+            if output.precision != "float16" or not self.prunes:
+                rows.append(self._row(format, output.precision, output.scheme, pruned=False))
+            if self.prunes:
+                rows.append(self._row(format, output.precision, output.scheme, pruned=True))
+        timed = target.host_comparable
+        latency = f"latency-{format}" if timed else None
+        self.result.groups.append(Group(target, format, tuple(rows), latency, outputs[0]))
+
+    def _row(self, format: str, precision: str, scheme: str, *, pruned: bool) -> Row:
+        emit = self._emit_step(format, precision, scheme, pruned)
+        baseline = None
+        if pruned or precision != "float32":
+            baseline = self._score_step(self._emit_step(format, "float32", "", False), format, None)
+        score = self._score_step(emit, format, baseline)
+        steps = (("prune",) if pruned else ()) + ((_STEP_OF[precision],) if precision != "float32" else ())
+        name = ("pruned-" if pruned else "") + precision
+        return Row(name, steps, format, precision, emit, score, pruned)
+
+    def _data(self, path: Path, labels: Path | None) -> dict[str, Any]:
+        return {
+            "kind": self.recipe.data.kind,
+            "path": File(path),
+            "labels": File(labels) if labels else None,
+            "classes": list(self.recipe.task.classes),
+            "preprocess": self.preprocess,
+        }
+
+    def _calibration(self) -> dict[str, Any]:
+        return self._data(self.recipe.data.calibration, None)
+
+    def _task(self) -> dict[str, Any]:
+        return self.recipe.task.model_dump(mode="json", exclude={"adapter", "classes"})
+
+    def _prune_step(self) -> Step:
+        data, task = self.recipe.data, self.recipe.task
+        labelled = data.train is not None
+        learn = self._data(data.train, data.train_labels) if data.train else self._calibration()
+        return Step(
+            "prune", "prune", "prune and recover", "edgekit.prune.stage:run",
+            {
+                "model": File(self.recipe.model.path),
+                "dataset": learn,
+                "labelled": labelled,
+                "task": self._task(),
+                "adapter": File(task.adapter) if task.adapter and labelled else None,
+                "settings": self.recipe.prune.model_dump(mode="json"),
+            },
+            KERAS, machine_bound=True,
+        )  # fmt: skip
+
+    def _float_step(self, pruned: bool) -> str:
+        name = "pruned" if pruned else "original"
+        samples = self.recipe.convert.parity_samples
+        if self.source == "onnx":
+            return self.result.add(Step(
+                "float-original", "convert", "read the ONNX model", "edgekit.convert.stage:float_onnx_source",
+                {"model": File(self.recipe.model.path), "dataset": self._calibration(), "samples": samples}, ONNX,
+            ))  # fmt: skip
+        model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)
+        return self.result.add(Step(
+            f"float-{name}", "convert", f"float graph of the {name} model", "edgekit.convert.stage:float_model",
+            {"model": model, "source": "keras" if pruned else self.source, "dataset": self._calibration(),
+             "samples": samples}, KERAS,
+        ))  # fmt: skip
+
+    def _float_artifact(self, format: str, precision: str, pruned: bool) -> str:
+        graph = self._float_step(pruned)
+        if self.source == "onnx":
+            return graph
+        name = "pruned" if pruned else "original"
+        return self.result.add(Step(
+            f"{format}-{precision}-{name}", "convert", f"{precision} {format} of the {name} model",
+            "edgekit.convert.stage:float_artifact",
+            {"saved_model": Ref(graph, "saved_model"), "reference": Ref(graph, "reference.npz"),
+             "inputs": Ref(graph, "inputs.npz"), "format": format, "precision": precision,
+             "tolerance": self.recipe.convert.parity_tolerance},
+            (*KERAS, *_FORMAT_LIBRARIES[format], "tf2onnx"),
+        ))  # fmt: skip
+
+    def _emit_step(self, format: str, precision: str, scheme: str, pruned: bool) -> str:
+        graph = self._float_step(pruned)
+        quantized = precision.startswith("int8")
+        model = self._float_artifact(format, "float32" if quantized else precision, pruned)
+        name = "-".join(filter(None, (format, precision, scheme, "pruned" if pruned else "original")))
+        plan_ref = None
+        if quantized:
+            plan_ref = Ref(self._quantize_step(name, model, format, precision, scheme), "plan.json")
+        return self.result.add(Step(
+            f"emit-{name}", "convert", f"{name} file", "edgekit.convert.finish:run",
+            {"model": Ref(model, f"model.{format}"), "format": format, "precision": precision, "plan": plan_ref,
+             "reference": Ref(graph, "reference.npz"), "inputs": Ref(graph, "inputs.npz"),
+             "metadata": self.metadata},
+            _FORMAT_LIBRARIES[format],
+        ))  # fmt: skip
+
+    def _quantize_step(self, name: str, model: str, format: str, precision: str, scheme: str) -> str:
+        return self.result.add(Step(
+            f"plan-{name}", "quantize", f"calibrate {name}", "edgekit.quantize.stage:run",
+            {"model": Ref(model, f"model.{format}"), "format": format, "precision": precision, "scheme": scheme,
+             "dataset": self._calibration(), "samples": self.recipe.quantize.calibration_samples},
+            _FORMAT_LIBRARIES[format],
+        ))  # fmt: skip
+
+    def _score_step(self, emit: str, format: str, baseline: str | None) -> str:
+        data, profile = self.recipe.data, self.recipe.profile
+        return self.result.add(Step(
+            f"score-{emit}", "profile", f"accuracy of {emit.removeprefix('emit-')}",
+            "edgekit.profile.accuracy:run",
+            {"artifact": Ref(emit, f"model.{format}"), "format": format,
+             "dataset": self._data(data.test, data.test_labels), "task": self._task(),
+             "baseline": Ref(baseline, "predictions.npz") if baseline else None,
+             "resamples": profile.bootstrap, "seed": profile.seed},
+            (*_FORMAT_LIBRARIES[format], "faster-coco-eval"),
+        ))  # fmt: skip
+
+    def _latency_steps(self) -> None:
+        for format in ("tflite", "onnx"):
+            rows = {
+                row.emit: row
+                for g in self.result.groups
+                if g.latency == f"latency-{format}"
+                for row in g.rows
+            }
+            if not rows:
+                continue
+            profile = self.recipe.profile
+            jobs = [
+                {"name": emit, "format": format, "path": Ref(emit, f"model.{format}"),
+                 "expected": Ref(emit, "expected.npz"), "scored": Ref(row.score, "predictions.npz")}
+                for emit, row in rows.items()
+            ]  # fmt: skip
+            self.result.add(Step(
+                f"latency-{format}", "profile", f"latency of {len(jobs)} {format} files", "edgekit.profile.stage:latency",
+                {"jobs": jobs, "inputs": Ref(self._float_step(False), "first.npz"), "threads": profile.threads,
+                 "device": "local",
+                 "settings": {"samples": profile.min_samples, "seconds": profile.min_seconds,
+                              "limit_s": profile.max_seconds, "seed": profile.seed}},
+                _FORMAT_LIBRARIES[format], tolerant=True, machine_bound=True,
+            ))  # fmt: skip
+
+
+_STEP_OF = {"float16": "float16", "int8": "quantize", "int8-weights": "quantize"}

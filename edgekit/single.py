@@ -1,0 +1,62 @@
+"""Measure one file without a build: the same functions, in the same child process."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgekit import recipe, worker
+from edgekit.errors import RecipeError
+
+_FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
+
+
+def latency(artifacts: list[Path], threads: int, device: str, seconds: float) -> dict[str, Any]:
+    """Time files of one format in turns, on synthetic inputs. Returns a Latency per file, as JSON."""
+    formats = {_format(path) for path in artifacts}
+    if len(formats) > 1:
+        raise RecipeError(
+            "Files of different formats cannot be compared in one run.", "Profile them one format at a time."
+        )
+    jobs = [
+        {"name": str(path), "path": path.resolve(), "format": _format(path), "expected": None}
+        for path in artifacts
+    ]
+    settings = {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
+    arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings}
+    return _run("edgekit.profile.stage:latency", arguments, "latency")
+
+
+def accuracy(artifact: Path, config: Path) -> dict[str, Any]:
+    """Score one file on the recipe's test samples. Returns an Accuracy, as JSON."""
+    wanted = recipe.load(config)
+    arguments = {
+        "artifact": artifact.resolve(),
+        "format": _format(artifact),
+        "dataset": {
+            "kind": wanted.data.kind,
+            "path": wanted.data.test,
+            "labels": wanted.data.test_labels,
+            "classes": list(wanted.task.classes),
+            "preprocess": wanted.preprocess.model_dump(mode="json"),
+        },
+        "task": wanted.task.model_dump(mode="json", exclude={"adapter", "classes"}),
+        "baseline": None,
+        "resamples": wanted.profile.bootstrap,
+        "seed": wanted.profile.seed,
+    }
+    return _run("edgekit.profile.accuracy:run", arguments, "accuracy")
+
+
+def _run(function: str, arguments: dict[str, Any], label: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        return worker.run(function, arguments, Path(folder), lambda done, text: None, label=label)
+
+
+def _format(path: Path) -> str:
+    if not path.is_file():
+        raise RecipeError(f"There is no file {path}.")
+    if path.suffix not in _FORMATS:
+        raise RecipeError(f"{path} is neither .tflite nor .onnx.", "Build it first: edgekit build")
+    return _FORMATS[path.suffix]
