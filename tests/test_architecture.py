@@ -27,8 +27,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"artifact", "dataset", "target", "recipe", "source", "keras_io"}),
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
-    frozenset({"plan", "build", "pipeline", "report", "store", "worker"}),
-    frozenset({"cli", "console", "__main__"}),
+    frozenset({"plan", "build", "single", "pipeline", "report", "store", "worker"}),
+    frozenset({"cli", "console", "bug", "__main__"}),
 )
 STAGES = LAYERS[3]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

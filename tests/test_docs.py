@@ -133,7 +133,7 @@ class TestDocument:
 def test_a_wrong_command_line_is_found() -> None:
     text = "Run `edgekit bild`.\n\n    edgekit build --nowhere\n\n```\n$ edgekit build --help | tee log\n```\n"
     calls = _command_lines(text, "edgekit")
-    assert sorted(calls) == [["bild"], ["build", "--nowhere"], ["build", "--help"]]
+    assert sorted(calls) == [["bild"], ["build", "--help"], ["build", "--nowhere"]]
     complaints = [complaint for words in calls for complaint in _complaints(words)]
     assert sorted(complaints) == ["edgekit build has no option --nowhere", "there is no command 'bild'"]
 
