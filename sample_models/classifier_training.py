@@ -5,13 +5,6 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-
-
-def fix_seeds(seed: int) -> None:
-    """Make everything that follows repeatable; call it before the network is built."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
 
 
 def train_classifier(

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import keras
 
+from edgekit import keras_io
 from sample_models.digits_detector.coco_files import compose_as_jpeg, write_images, write_labelled
 from sample_models.digits_detector.evaluation import evaluate_detector
 from sample_models.digits_detector.scenes import load_material
 from sample_models.digits_detector.training import train_detector
-from sample_models.keras_archive import save_reproducibly
 
 HERE = Path(__file__).parent
 SEEDS = {"train": 1, "calibration": 2, "test": 3, "extra-test": 4}
@@ -47,7 +47,7 @@ def main() -> None:
 
     def save_snapshot(model: keras.Model, epoch: int) -> None:
         if options.snapshot is not None:
-            save_reproducibly(model, options.snapshot)
+            keras_io.save(model, options.snapshot)
 
     started = time.monotonic()
     model = train_detector(
@@ -58,7 +58,7 @@ def main() -> None:
         after_epoch=save_snapshot,
     )
     minutes = (time.monotonic() - started) / 60
-    save_reproducibly(model, options.out / "model.keras")
+    keras_io.save(model, options.out / "model.keras")
     mean_ap, mean_ap_50 = evaluate_detector(model, data / "test", data / "test.json")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"mAP@[.5:.95] {mean_ap:.4f}, mAP@.5 {mean_ap_50:.4f}, {model.count_params()} parameters")

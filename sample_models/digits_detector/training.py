@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from edgekit import keras_io
 from sample_models.digits_detector import adapter
 from sample_models.digits_detector.network import build_detector
 from sample_models.digits_detector.scenes import Scene
@@ -26,11 +27,7 @@ def train_detector(
     after_epoch: Callable[[keras.Model, int], None] | None = None,
 ) -> keras.Model:
     """Return the detector trained from scratch with AdamW and a cosine schedule, from the last epoch."""
-    # Two heads' gradients computed at once share oneDNN's threads, which changes the order of its sums:
-    # without this, eight steps gave two results in two runs.
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+    keras_io.deterministic(seed)
     model = build_detector(width_multiplier)
     steps_per_epoch = len(scenes) // BATCH_SIZE
     steps = epochs * steps_per_epoch

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from sample_models.classifier_training import fix_seeds, top1_accuracy, train_classifier
-from sample_models.keras_archive import save_reproducibly
+from edgekit import keras_io
+from sample_models.classifier_training import top1_accuracy, train_classifier
 
 HERE = Path(__file__).parent
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
@@ -38,13 +38,13 @@ def main() -> None:
     write_parts(parts, options.out / "data")
     x, y = parts["train"]
     started = time.monotonic()
-    fix_seeds(options.seed)
+    keras_io.deterministic(options.seed)
     model = train_classifier(
         build_classifier(), x / np.float32(255), y,
         epochs=options.epochs, batch_size=128, peak_learning_rate=3e-3, weight_decay=1e-3,
     )  # fmt: skip
     minutes = (time.monotonic() - started) / 60
-    save_reproducibly(model, options.out / "model.keras")
+    keras_io.save(model, options.out / "model.keras")
     x, y = parts["test"]
     accuracy = top1_accuracy(model, x / np.float32(255), y)
     print(f"top-1 {accuracy:.4f}, {model.count_params()} parameters, trained in {minutes:.1f} minutes")

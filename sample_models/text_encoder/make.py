@@ -16,8 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from sample_models.classifier_training import fix_seeds, top1_accuracy, train_classifier
-from sample_models.keras_archive import save_reproducibly
+from edgekit import keras_io
+from sample_models.classifier_training import top1_accuracy, train_classifier
 from sample_models.text_encoder.snippets import (
     SNIPPET_WORDS,
     TOPICS,
@@ -45,13 +45,13 @@ def main() -> None:
     arrays = make_arrays()
     write_arrays(arrays, options.out / "data")
     started = time.monotonic()
-    fix_seeds(options.seed)
+    keras_io.deterministic(options.seed)
     model = train_classifier(
         build_encoder(), arrays["train_x"], arrays["train_y"],
         epochs=options.epochs, batch_size=64, peak_learning_rate=1e-3, weight_decay=1e-2,
     )  # fmt: skip
     minutes = (time.monotonic() - started) / 60
-    save_reproducibly(model, options.out / "model.keras")
+    keras_io.save(model, options.out / "model.keras")
     accuracy = top1_accuracy(model, arrays["test_x"], arrays["test_y"])
     print(f"top-1 {accuracy:.4f}, {model.count_params()} parameters, trained in {minutes:.1f} minutes")
 
