@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from edgekit.errors import StageError
 from edgekit.report.schema import Accuracy
 from edgekit.runtimes import Session, open_model
 from edgekit.tasks.predictions import load_predictions, save_predictions
-from edgekit.worker import Progress
 
 Prediction = dict[str, npt.NDArray[Any]]
+Progress = Callable[[float, str], None]  # share done, what is being done
 PREDICTIONS = "predictions.npz"
 _THREADS = 2  # scoring is not timed; the outputs are those of one thread
 _REPORTS = 20
@@ -89,9 +89,7 @@ def _outputs(session: Session, samples: Dataset, index: int, artifact: str) -> P
     """Run sample ``index``; raise StageError naming the first output that is not finite."""
     inputs = samples.inputs(index, _specs(session.inputs))
     arrays = session.run([inputs[tensor["name"]] for tensor in session.inputs])
-    outputs = {
-        str(tensor["name"]): np.asarray(array) for tensor, array in zip(session.outputs, arrays, strict=True)
-    }
+    outputs = {str(tensor["name"]): np.asarray(array) for tensor, array in zip(session.outputs, arrays, strict=True)}
     for name, array in outputs.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())

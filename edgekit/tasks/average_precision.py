@@ -117,9 +117,7 @@ def _hits(overlaps: Floats) -> npt.NDArray[np.bool_]:
     return hits
 
 
-def _joined(
-    entries: list[tuple[int, Floats, npt.NDArray[np.bool_]]], truths: npt.NDArray[np.int64]
-) -> ClassMatches:
+def _joined(entries: list[tuple[int, Floats, npt.NDArray[np.bool_]]], truths: npt.NDArray[np.int64]) -> ClassMatches:
     if not entries:
         return ClassMatches(np.zeros(0, np.int64), np.zeros((len(IOU_THRESHOLDS), 0), bool), truths)
     image = np.concatenate([np.full(len(scores), number) for number, scores, _ in entries])

@@ -57,9 +57,7 @@ def score(predictions: Sequence[Prediction], truth: Array, classes: Sequence[str
     ranks, count = _ranks(predictions, truth)
     names = classes or [str(index) for index in range(count)]
     hits = ranks == 0
-    per_class = {
-        name: float(hits[truth == index].mean()) for index, name in enumerate(names) if (truth == index).any()
-    }
+    per_class = {name: float(hits[truth == index].mean()) for index, name in enumerate(names) if (truth == index).any()}
     secondary = {f"top-{_TOP}": float((ranks < _TOP).mean())} if count > _TOP else {}
     return Score(PRIMARY, float(hits.mean()), secondary, per_class)
 
@@ -69,9 +67,7 @@ def drop(
     classes: Sequence[str], resamples: int, seed: int,
 ) -> Drop:  # fmt: skip
     """Return baseline minus this in top-1, resampled over the same samples."""
-    before, after = (
-        (_ranks(each, truth)[0] == 0).astype(np.float64) for each in (baseline_predictions, predictions)
-    )
+    before, after = ((_ranks(each, truth)[0] == 0).astype(np.float64) for each in (baseline_predictions, predictions))
     return drop_of_means(before, after, resamples, seed)
 
 

@@ -62,9 +62,7 @@ def score(predictions: Sequence[Prediction], truth: Sequence[Boxes], classes: Se
     """Return mAP@[.5:.95], mAP@.5 and the AP of every class that has boxes, by faster-coco-eval."""
     precision = _precision(predictions, truth, classes)  # (IoUs, recalls, classes), -1 where undefined
     defined = precision[0, 0] > -1
-    per_class = {
-        name: float(precision[:, :, index].mean()) for index, name in enumerate(classes) if defined[index]
-    }
+    per_class = {name: float(precision[:, :, index].mean()) for index, name in enumerate(classes) if defined[index]}
     value, at_half = precision[:, :, defined].mean(), precision[0][:, defined].mean()
     return Score(PRIMARY, float(value), {"mAP@.5": float(at_half)}, per_class)
 
@@ -144,9 +142,7 @@ def _precision(predictions: Sequence[Prediction], truth: Sequence[Boxes], classe
     detections = [
         {"image_id": image, "category_id": int(category), "bbox": box, "score": float(confidence)}
         for image, found in zip(numbers, predictions, strict=True)
-        for category, box, confidence in zip(
-            found["classes"], _xywh(found["boxes"]), found["scores"], strict=True
-        )
+        for category, box, confidence in zip(found["classes"], _xywh(found["boxes"]), found["scores"], strict=True)
     ]
     evaluator = COCOeval_faster(ground_truth, ground_truth.loadRes(detections), "bbox")
     evaluator.params.iouThrs = IOU_THRESHOLDS
@@ -158,7 +154,5 @@ def _precision(predictions: Sequence[Prediction], truth: Sequence[Boxes], classe
 
 def _xywh(boxes: Array) -> list[list[float]]:
     corners = boxes.astype(np.float64)
-    result: list[list[float]] = np.concatenate(
-        [corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1
-    ).tolist()
+    result: list[list[float]] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
     return result

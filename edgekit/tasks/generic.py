@@ -26,9 +26,7 @@ def decode(outputs: Prediction, task: dict[str, Any]) -> Prediction:
     return dict(outputs)
 
 
-def score(
-    predictions: Sequence[Prediction], truth: Sequence[Prediction] | None, classes: Sequence[str]
-) -> Score:
+def score(predictions: Sequence[Prediction], truth: Sequence[Prediction] | None, classes: Sequence[str]) -> Score:
     """Return the mean over samples of max(0, 1 - relative L2 error) against the baseline's predictions.
 
     Those are ``truth``; without it the predictions are the baseline's own and agree with themselves: 1.
