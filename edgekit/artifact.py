@@ -30,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file. ``format`` is keras | h5 | saved_model | onnx | tflite; ``precision`` as in the recipe's grammar."""
+    """A model file. ``format``: keras | h5 | saved_model | onnx | tflite; ``precision``: the recipe's grammar."""
 
     path: Path
     format: str

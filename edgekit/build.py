@@ -47,7 +47,7 @@ class Finished:
 
 
 def prepare(recipe_path: Path, overrides: dict[str, Any], target_names: list[str]) -> Prepared:
-    """Read and check the recipe, its model, data and targets, without TensorFlow. Raises every EdgekitError of theirs."""
+    """Read and check the recipe, its model, data and targets, without TensorFlow. Raises their EdgekitErrors."""
     wanted = recipe.load(recipe_path, overrides)
     targets = [target.load(name) for name in target_names or wanted.targets.names]
     if len({item.name for item in targets}) != len(targets):
@@ -64,9 +64,7 @@ def prepare(recipe_path: Path, overrides: dict[str, Any], target_names: list[str
     }
     planned = plan.plan(wanted, targets, info.format, metadata)
     if not planned.groups:
-        raise RecipeError(
-            "Nothing to build: no target takes what can be made of this model.", " ".join(planned.notes)
-        )
+        raise RecipeError("Nothing to build: no target takes what can be made of this model.", " ".join(planned.notes))
     return Prepared(wanted, tuple(targets), info, planned, len(test), len(calibration), tuple(test.classes))
 
 
@@ -75,9 +73,7 @@ def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None
     labelled = wanted.task.kind != "generic"
 
     def opened(path: Path, labels: Path | None, labelled: bool) -> Dataset:
-        found = open_dataset(
-            table.kind, path, labels, preprocess, labelled=labelled, classes=wanted.task.classes
-        )
+        found = open_dataset(table.kind, path, labels, preprocess, labelled=labelled, classes=wanted.task.classes)
         if labelled and found.truth is None:
             raise RecipeError(f"{path} holds no labels (an array named y), which {wanted.task.kind} needs.")
         found.check()
@@ -150,9 +146,7 @@ def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, sta
             continue
         for file in product.files:
             if entry.path(file).is_file():
-                path = (
-                    folder / stage / f"{name.removeprefix('emit-').removeprefix('plan-')}{Path(file).suffix}"
-                )
+                path = folder / stage / f"{name.removeprefix('emit-').removeprefix('plan-')}{Path(file).suffix}"
                 _write(path, entry.path(file).read_bytes())
                 written.append(path)
     return written
@@ -171,9 +165,7 @@ _PRODUCTS = {
 }
 
 
-def _judge(
-    group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: Path
-) -> data.TargetReport:
+def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: Path) -> data.TargetReport:
     timed = group.latency is not None
     measured: dict[str, Any] = {}
     if group.latency in outcome.entries:
@@ -216,7 +208,8 @@ def _variant(
         failed = outcome.blame(row.emit)
         error = outcome.errors[failed]
         return data.Variant(
-            **base, file="", sha256="", size_bytes=0, cause=f"not made: {failed} failed: {error.message.splitlines()[0]}",
+            **base, file="", sha256="", size_bytes=0,
+            cause=f"not made: {failed} failed: {error.message.splitlines()[0]}",
             latency_note="there is no file to time",
         )  # fmt: skip
     made = entry.path(f"model.{row.format}")
@@ -293,9 +286,7 @@ def _prune_summary(outcome: pipeline.Outcome) -> data.PruneSummary | None:
     if "prune" not in outcome.entries:
         return None
     result = outcome.entries["prune"].result
-    return data.PruneSummary(
-        **{name: result[name] for name in data.PruneSummary.model_fields if name in result}
-    )
+    return data.PruneSummary(**{name: result[name] for name in data.PruneSummary.model_fields if name in result})
 
 
 _LIBRARIES = (

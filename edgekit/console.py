@@ -19,6 +19,7 @@ from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.source import SourceInfo
 from edgekit.target import Target
 
+_TELL_EVERY_S = 20.0  # where no bar can be drawn
 _STAGES = ("prune", "quantize", "convert", "profile")
 
 
@@ -29,7 +30,7 @@ class Live:
         self.console = Console(stderr=True, highlight=False)
         self.total = len(plan.steps)
         self.done = 0
-        self.began = 0.0
+        self.began = self.told = 0.0
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         if self.console.is_terminal:
@@ -48,7 +49,7 @@ class Live:
             self.bar.stop()
 
     def started(self, step: Step) -> None:
-        self.began = time.monotonic()
+        self.began = self.told = time.monotonic()
         if self.bar:
             self.task = self.bar.add_task(escape(step.label), total=1.0)
 
@@ -56,6 +57,9 @@ class Live:
         if self.bar and self.task is not None:
             label = step.label if not text else f"{step.stage}: {text}"
             self.bar.update(self.task, completed=done, description=escape(label[:44]))
+        elif time.monotonic() - self.told > _TELL_EVERY_S:
+            self.told = time.monotonic()
+            self.console.print(f"[dim]  ... {step.stage}: {escape(text)} ({done:.0%})[/]")
 
     def finished(self, step: Step, reused: bool) -> None:
         took = "reused" if reused else f"{time.monotonic() - self.began:.1f} s"
@@ -76,9 +80,7 @@ class Live:
             self.bar.remove_task(self.task)
             self.task = None
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
-        self.console.print(
-            f"{mark} [dim]{count}[/] {step.stage:<9}{escape(step.label):<44} [dim]{escape(note)}[/]"
-        )
+        self.console.print(f"{mark} [dim]{count}[/] {step.stage:<9}{escape(step.label):<44} [dim]{escape(note)}[/]")
 
 
 def show_plan(plan: BuildPlan) -> None:
@@ -150,7 +152,7 @@ def _accuracy(variant: Variant) -> str:
 
 
 def _drop(variant: Variant) -> str:
-    if variant.accuracy is None or variant.accuracy.drop_points is None:
+    if variant.accuracy is None or variant.accuracy.drop_points is None or not variant.steps:
         return ""
     return f"{-variant.accuracy.drop_points:+.2f}"
 
@@ -204,9 +206,7 @@ def show_source(info: SourceInfo) -> None:
     count = f"{info.parameters:,} parameters" if info.parameters is not None else "parameters unknown"
     out.print(f"{escape(str(info.path))}: [bold]{info.format}[/], {info.size_bytes / 1e6:.2f} MB, {count}")
     if info.layers:
-        out.print(
-            f"[dim]{escape(', '.join(f'{n} {kind}' for kind, n in Counter(info.layers).most_common(12)))}[/]"
-        )
+        out.print(f"[dim]{escape(', '.join(f'{n} {kind}' for kind, n in Counter(info.layers).most_common(12)))}[/]")
     show_notes(info.warnings)
 
 

@@ -248,12 +248,7 @@ class _Planner:
 
     def _latency_steps(self) -> None:
         for format in ("tflite", "onnx"):
-            rows = {
-                row.emit: row
-                for g in self.result.groups
-                if g.latency == f"latency-{format}"
-                for row in g.rows
-            }
+            rows = {row.emit: row for g in self.result.groups if g.latency == f"latency-{format}" for row in g.rows}
             if not rows:
                 continue
             profile = self.recipe.profile
@@ -263,7 +258,8 @@ class _Planner:
                 for emit, row in rows.items()
             ]  # fmt: skip
             self.result.add(Step(
-                f"latency-{format}", "profile", f"latency of {len(jobs)} {format} files", "edgekit.profile.stage:latency",
+                f"latency-{format}", "profile", f"latency of {len(jobs)} {format} files",
+                "edgekit.profile.stage:latency",
                 {"jobs": jobs, "inputs": Ref(self._float_step(False), "first.npz"), "threads": profile.threads,
                  "device": "local",
                  "settings": {"samples": profile.min_samples, "seconds": profile.min_seconds,

@@ -14,13 +14,11 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ERRORS, EdgekitError, StageError
-
-Progress = Callable[[float, str], None]
+from edgekit.progress import Progress
 
 REQUEST, RESULT, ERROR, LOG = "request.json", "result.json", "error.json", "log.txt"
 _TAIL_LINES = 12
@@ -146,7 +144,12 @@ def _main(request: Path) -> int:
         return 1
     except OSError as error:
         traceback.print_exc()
-        _report(out, "StageError", f"{type(error).__name__}: {error}", "Check the disk's free space and permissions.")
+        _report(
+            out,
+            "StageError",
+            f"{type(error).__name__}: {error}",
+            "Check the disk's free space and permissions.",
+        )
         return 1
     except MemoryError:
         _report(out, "StageError", "Out of memory.", "Close other programs, or use a machine with more memory.")

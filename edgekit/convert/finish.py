@@ -14,6 +14,7 @@ from edgekit.artifact import Artifact, digest
 from edgekit.convert import onnx_quantized, package, tflite_quantized
 from edgekit.convert.parity import compare
 from edgekit.errors import UnsupportedError
+from edgekit.progress import Progress
 from edgekit.quantize.plan import Plan
 from edgekit.runtimes import open_model
 
@@ -28,7 +29,7 @@ _EMITTERS: dict[str, Callable[[bytes, Plan], bytes]] = {
 
 
 def run(
-    *, out: Path, progress: Callable[[float, str], None], model: Path, format: str, precision: str, plan: Path | None,
+    *, out: Path, progress: Progress, model: Path, format: str, precision: str, plan: Path | None,
     reference: Path, inputs: Path, metadata: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Write ``model.<format>`` as a target gets it, with ``model.json`` beside it.
@@ -49,9 +50,7 @@ def run(
     save_arrays(out / "expected.npz", {name: array[:1] for name, array in actual.items()})
     ins, outs = package.tensor_specs(path, format)
     artifact = Artifact(path, format, precision, ins, outs, digest(path), path.stat().st_size)
-    manifest = package.model_json(
-        artifact, labels=metadata.get("labels", ()), preprocess=metadata.get("preprocess")
-    )
+    manifest = package.model_json(artifact, labels=metadata.get("labels", ()), preprocess=metadata.get("preprocess"))
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     return {
         "sha256": artifact.sha256,

@@ -79,10 +79,7 @@ def reference(model: keras.Model, inputs: Mapping[str, npt.NDArray[Any]]) -> Arr
     ``inputs``: ``(N, ...)`` per input name. Returns ``(N, ...)`` per output name.
     """
     count = len(next(iter(inputs.values())))
-    parts = [
-        call(model, {name: tf.constant(array[i : i + 1]) for name, array in inputs.items()})
-        for i in range(count)
-    ]
+    parts = [call(model, {name: tf.constant(array[i : i + 1]) for name, array in inputs.items()}) for i in range(count)]
     return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
 
@@ -91,10 +88,7 @@ def saved_model_reference(saved_model: Path, inputs: Mapping[str, npt.NDArray[An
     loaded = tf.saved_model.load(str(saved_model))
     signature = _serving_signature(loaded.signatures, saved_model)
     count = len(next(iter(inputs.values())))
-    parts = [
-        signature(**{name: tf.constant(array[i : i + 1]) for name, array in inputs.items()})
-        for i in range(count)
-    ]
+    parts = [signature(**{name: tf.constant(array[i : i + 1]) for name, array in inputs.items()}) for i in range(count)]
     return {name: np.concatenate([part[name].numpy() for part in parts]) for name in sorted(parts[0])}
 
 
@@ -117,14 +111,10 @@ def warnings_of(model: keras.Model) -> list[str]:
             "called without training=False; edgekit always passes it, other tools may not"
         )
     loops = [
-        layer.name
-        for layer in layers
-        if isinstance(layer, keras.layers.RNN) and not getattr(layer, "unroll", False)
+        layer.name for layer in layers if isinstance(layer, keras.layers.RNN) and not getattr(layer, "unroll", False)
     ]
     if loops:
-        found.append(
-            f"{', '.join(loops)} are loops; they are unrolled for conversion (larger file, same numbers)"
-        )
+        found.append(f"{', '.join(loops)} are loops; they are unrolled for conversion (larger file, same numbers)")
     return found
 
 

@@ -40,9 +40,7 @@ class Rule:
     checks: Mapping[str, Check]
 
 
-def lint(
-    path: Path, format: str, rules: Sequence[str], limits: Mapping[str, float] | None = None
-) -> list[Finding]:
+def lint(path: Path, format: str, rules: Sequence[str], limits: Mapping[str, float] | None = None) -> list[Finding]:
     """Check one model file. Rules that do not concern its format pass.
 
     ``limits``: size_bytes and opset_max, for the rules so named. Raises RecipeError for an unknown rule.

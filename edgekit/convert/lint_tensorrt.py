@@ -39,9 +39,7 @@ def zero_points(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 
 def int8_only(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
     for node, zero in _pairs(proto):
-        kind = (
-            "uint8" if zero is None and node.op_type == "QuantizeLinear" else getattr(zero, "dtype", "int8")
-        )
+        kind = "uint8" if zero is None and node.op_type == "QuantizeLinear" else getattr(zero, "dtype", "int8")
         if str(kind) not in ("int8", "int32"):  # int32 is the bias rule's
             yield node.name, f"quantizes to {kind}: TensorRT takes int8"
 
@@ -50,9 +48,7 @@ def no_int32_bias(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
     arrays = _arrays(proto)
     for node, zero in _pairs(proto):
         source = arrays.get(node.input[0])
-        if node.op_type == "DequantizeLinear" and any(
-            a is not None and a.dtype == np.int32 for a in (source, zero)
-        ):
+        if node.op_type == "DequantizeLinear" and any(a is not None and a.dtype == np.int32 for a in (source, zero)):
             yield node.name, "dequantizes an int32 bias: TensorRT wants the bias in float"
 
 

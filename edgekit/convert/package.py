@@ -19,9 +19,7 @@ from edgekit.errors import StageError
 
 KEY = "edgekit"
 _CHANNELS = (1, 3, 4)
-_TFLITE_TYPES = {
-    code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")
-}
+_TFLITE_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 
 
 def embed(model: bytes | Path, format: str, metadata: Mapping[str, Any]) -> bytes:
@@ -155,14 +153,8 @@ def _specs_tflite(content: bytes) -> tuple[_Described, _Described]:
     if model.SignatureDefsLength():
         entry = model.SignatureDefs(0)
         sides: list[list[tuple[str, int]]] = [
-            [
-                (m.Name().decode(), m.TensorIndex())
-                for m in (entry.Inputs(i) for i in range(entry.InputsLength()))
-            ],
-            [
-                (m.Name().decode(), m.TensorIndex())
-                for m in (entry.Outputs(i) for i in range(entry.OutputsLength()))
-            ],
+            [(m.Name().decode(), m.TensorIndex()) for m in (entry.Inputs(i) for i in range(entry.InputsLength()))],
+            [(m.Name().decode(), m.TensorIndex()) for m in (entry.Outputs(i) for i in range(entry.OutputsLength()))],
         ]
     else:
         indices = (graph.InputsAsNumpy(), graph.OutputsAsNumpy())

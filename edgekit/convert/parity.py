@@ -45,9 +45,7 @@ def compare(
     return Parity(errors, worst, tolerance, not problems, "; ".join(problems))
 
 
-def _difference(
-    name: str, expected: npt.NDArray[Any] | None, found: npt.NDArray[Any] | None
-) -> tuple[float, str]:
+def _difference(name: str, expected: npt.NDArray[Any] | None, found: npt.NDArray[Any] | None) -> tuple[float, str]:
     if found is None:
         return float("inf"), f"output '{name}' is missing"
     if expected is None:

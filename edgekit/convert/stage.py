@@ -16,10 +16,10 @@ from edgekit.convert.finish import load_arrays, reference_of, save_arrays
 from edgekit.convert.parity import compare
 from edgekit.dataset import Preprocess, open_dataset
 from edgekit.errors import StageError
+from edgekit.progress import Progress
 from edgekit.runtimes import open_model
 
 Arrays = dict[str, npt.NDArray[Any]]
-Progress = Callable[[float, str], None]
 
 SAVED_MODEL, INPUTS, REFERENCE, FIRST = "saved_model", "inputs.npz", "reference.npz", "first.npz"
 

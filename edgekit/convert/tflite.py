@@ -41,9 +41,7 @@ def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
                 f"TFLite has no builtin for: {', '.join(ops)}",
                 "Replace these operations; Select-TF (Flex) ops do not run in the small runtimes.",
             ) from error
-        raise StageError(
-            f"TFLite conversion failed: {text.strip().splitlines()[-1] if text else error!r}"
-        ) from error
+        raise StageError(f"TFLite conversion failed: {text.strip().splitlines()[-1] if text else error!r}") from error
 
 
 def _unsupported_ops(message: str) -> list[str]:

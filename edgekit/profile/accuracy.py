@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from edgekit import tasks
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.errors import StageError
+from edgekit.progress import Progress
 from edgekit.report.schema import Accuracy
 from edgekit.runtimes import Session, open_model
 from edgekit.tasks.predictions import load_predictions, save_predictions
 
 Prediction = dict[str, npt.NDArray[Any]]
-Progress = Callable[[float, str], None]  # share done, what is being done
 PREDICTIONS = "predictions.npz"
 _THREADS = 2  # scoring is not timed; the outputs are those of one thread
 _REPORTS = 20

@@ -13,9 +13,7 @@ import numpy.typing as npt
 from edgekit.errors import StageError
 
 
-def check_outputs(
-    artifact: str, replied: Sequence[dict[str, Any]], expected: Path | None, tolerance: float
-) -> None:
+def check_outputs(artifact: str, replied: Sequence[dict[str, Any]], expected: Path | None, tolerance: float) -> None:
     """Raise StageError where an output is NaN or infinite, or is not what ``expected`` holds.
 
     ``expected`` is an .npz keyed by output name; ``tolerance`` is a share of that output's largest magnitude.
@@ -24,9 +22,7 @@ def check_outputs(
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(np.size(array) - np.isfinite(array).sum())
-            raise StageError(
-                f"{artifact}: output {name} has {bad} values that are NaN or infinite, of {array.size}"
-            )
+            raise StageError(f"{artifact}: output {name} has {bad} values that are NaN or infinite, of {array.size}")
     if expected is not None:
         with np.load(expected, allow_pickle=False) as stored:
             for name in stored.files:
@@ -45,8 +41,7 @@ def _compare(
     scale = np.abs(right.astype(np.float64)).max(initial=0.0) or 1.0
     if not difference <= tolerance * scale:
         raise StageError(
-            f"{artifact}: output {name} is off by {difference / scale:.2g} of its range,"
-            f" allowed is {tolerance:.2g}",
+            f"{artifact}: output {name} is off by {difference / scale:.2g} of its range, allowed is {tolerance:.2g}",
             "this runtime computes something else than the one that checked the artifact",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,13 @@ from edgekit.errors import DependencyError, DeviceError, StageError
 from edgekit.profile.correctness import check_outputs
 from edgekit.profile.measurement import Conditions, Measurement, is_busy, load_of_others
 from edgekit.profile.schedule import Settings, Visit, plan_visit, visiting_order
+from edgekit.progress import Progress
 from edgekit.report.schema import Latency, OpTime
 from edgekit.runtimes import AGENT, ops_file, runtime_file
 
 _OPS_TIMEOUT_S = 60.0
 _PATIENCE = 20  # a visit may take this many times what the warm-up promised before it counts as hanging
 _WORDS_OF_A_NOTE = 300
-
-Progress = Callable[[float, str], None]
-"""Called with the share that is done (0 to 1) and what is being done."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +166,7 @@ def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tup
     return [OpTime(**op) for op in reply["ops"]], ""
 
 
-def _latency(
-    done: _Running, facts: Mapping[str, Any], threads: int, device: Device, peak_memory_bytes: int
-) -> Latency:
+def _latency(done: _Running, facts: Mapping[str, Any], threads: int, device: Device, peak_memory_bytes: int) -> Latency:
     conditions = Conditions(
         device.place,
         f"{facts['cpu']}, {facts['cores']} cores",

@@ -193,9 +193,7 @@ def _choose(alive: Sequence[Variant], baseline: Variant, budget: Budget, timed: 
     return min(tied, key=lambda row: (row.size_bytes, -speeds[row.name]))
 
 
-def _outcome(
-    baseline: Variant, shipped: Variant, findings: dict[str, list[_Finding]], budget: Budget
-) -> Outcome:
+def _outcome(baseline: Variant, shipped: Variant, findings: dict[str, list[_Finding]], budget: Budget) -> Outcome:
     if shipped.name == baseline.name:
         kinds = [{finding.kind for finding in found} for found in findings.values() if found]
         if {"accuracy"} in kinds:

@@ -21,9 +21,7 @@ def mix(inputs: Arrays, generator: np.random.Generator) -> Arrays:
     Applies to floating inputs of shape (batch, height, width, channels); all others pass unchanged. Pasting
     after CutMix (arXiv:1905.04899), without its mixed labels.
     """
-    return {
-        name: _mix_images(array, generator) if _is_image(array) else array for name, array in inputs.items()
-    }
+    return {name: _mix_images(array, generator) if _is_image(array) else array for name, array in inputs.items()}
 
 
 def has_images(inputs: Arrays) -> bool:
@@ -51,9 +49,7 @@ def _mix_images(images: npt.NDArray[Any], generator: np.random.Generator) -> npt
     return _relight(mixed, images.min(), images.max(), generator)
 
 
-def _relight(
-    images: npt.NDArray[Any], low: float, high: float, generator: np.random.Generator
-) -> npt.NDArray[Any]:
+def _relight(images: npt.NDArray[Any], low: float, high: float, generator: np.random.Generator) -> npt.NDArray[Any]:
     shape = (len(images), 1, 1, 1)
     contrast = generator.uniform(1.0 - CONTRAST, 1.0 + CONTRAST, shape)
     shift = generator.uniform(-BRIGHTNESS, BRIGHTNESS, shape) * (high - low)

@@ -36,9 +36,7 @@ class Distillation:
         floats = {name: array for name, array in taught.items() if np.issubdtype(array.dtype, np.floating)}
         pairs = {
             boxes: scores
-            for boxes, scores in find_detections(
-                {name: array.shape for name, array in floats.items()}
-            ).items()
+            for boxes, scores in find_detections({name: array.shape for name, array in floats.items()}).items()
             if _in_unit_range(floats[scores])
         }
         return Distillation(tuple(_choose(name, array, floats, pairs) for name, array in floats.items()))
@@ -91,10 +89,7 @@ def _binary(name: str, array: npt.NDArray[Any]) -> Distance:
     constant = np.clip(_channel_means(array), EPSILON, top)
     known = np.clip(array.astype(np.float64), EPSILON, top)
     scale = _positive(
-        np.mean(
-            known * (np.log(known) - np.log(constant))
-            + (1.0 - known) * (np.log1p(-known) - np.log1p(-constant))
-        )
+        np.mean(known * (np.log(known) - np.log(constant)) + (1.0 - known) * (np.log1p(-known) - np.log1p(-constant)))
     )
 
     def distance(outputs: Tensors, taught: Tensors) -> tf.Tensor:
@@ -122,9 +117,7 @@ def _huber(name: str, array: npt.NDArray[Any]) -> Distance:
     return distance
 
 
-def _weighted_huber(
-    boxes: str, scores: str, array: npt.NDArray[Any], confidence: npt.NDArray[Any]
-) -> Distance:
+def _weighted_huber(boxes: str, scores: str, array: npt.NDArray[Any], confidence: npt.NDArray[Any]) -> Distance:
     """Huber loss of box differences, each row weighted by the teacher's best score.
 
     The unit is the weighted spread of the boxes around the mean box of their own row (a grid cell).
@@ -133,9 +126,7 @@ def _weighted_huber(
     mean = np.sum(array * weights, axis=0) / _positive_array(np.sum(weights, axis=0))
     deviation = array - mean
     unit = np.float32(_positive(np.sqrt(np.sum(weights * deviation**2) / _positive(4.0 * np.sum(weights)))))
-    scale = _positive(
-        np.sum(weights * _huber_of(deviation / unit, BOX_DELTA)) / _positive(4.0 * np.sum(weights))
-    )
+    scale = _positive(np.sum(weights * _huber_of(deviation / unit, BOX_DELTA)) / _positive(4.0 * np.sum(weights)))
 
     def distance(outputs: Tensors, taught: Tensors) -> tf.Tensor:
         weight = tf.reduce_max(taught[scores], axis=-1, keepdims=True)

@@ -180,9 +180,7 @@ def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
     """Turn coupled ids into numbered units, and units into blocks."""
     channels = recorder.channels
     roots = np.array([channels.find(identity) for identity in range(len(channels))], dtype=np.int64)
-    used = {
-        int(root) for record in recorder.axes.values() if record.role == "out" for root in roots[record.ids]
-    }
+    used = {int(root) for record in recorder.axes.values() if record.role == "out" for root in roots[record.ids]}
     free = sorted(root for root in used if channels.frozen_because(root) is None)
     number = np.full(len(channels), -1, dtype=np.int64)
     number[free] = np.arange(len(free))
@@ -197,8 +195,7 @@ def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
     )
     fields = tuple(ConfigField(*place, units(ids)) for place, ids in recorder.fields.items())
     terms = tuple(
-        MacTerm(layer, factor, units(inputs), units(outputs))
-        for layer, factor, inputs, outputs in recorder.macs
+        MacTerm(layer, factor, units(inputs), units(outputs)) for layer, factor, inputs, outputs in recorder.macs
     )
     frozen = tuple(
         Frozen(layer, reason)
@@ -214,9 +211,7 @@ def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
 
 
 def _frozen_reason(channels: Channels, ids: IntArray) -> str | None:
-    reasons = [
-        reason for identity in ids.tolist() if (reason := channels.frozen_because(identity)) is not None
-    ]
+    reasons = [reason for identity in ids.tolist() if (reason := channels.frozen_because(identity)) is not None]
     if not reasons:
         return None
     part = "" if len(reasons) == len(ids) else f"{len(reasons)} of {len(ids)} channels: "

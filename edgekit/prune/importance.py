@@ -99,9 +99,7 @@ def bn(model: keras.Model, graph: ChannelGraph, inputs: Arrays, seed: int) -> Im
             np.add.at(count, axis.units[inside], 1.0)
     ranked = count > 0
     if graph.unit_count and not ranked.any():
-        raise StageError(
-            "importance 'bn' needs batch normalization; this model has none", "Use 'taylor' or 'l2'."
-        )
+        raise StageError("importance 'bn' needs batch normalization; this model has none", "Use 'taylor' or 'l2'.")
     total[ranked] /= count[ranked]
     total[~ranked] = total[ranked].mean() if ranked.any() else 0.0
     return total

@@ -53,9 +53,7 @@ class Recorder:
         """Record ``factor`` x inputs x outputs multiply-accumulates; None stands for one fixed channel."""
         fixed = self.channels.fresh(1)
         self.channels.freeze(fixed, "is a constant of the cost")
-        self.macs.append(
-            (layer, factor, fixed if inputs is None else inputs, fixed if outputs is None else outputs)
-        )
+        self.macs.append((layer, factor, fixed if inputs is None else inputs, fixed if outputs is None else outputs))
 
 
 @dataclass(frozen=True)

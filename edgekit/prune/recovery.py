@@ -13,13 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.errors import StageError
+from edgekit.progress import Progress
 from edgekit.prune.augmentation import has_images, mix
 from edgekit.prune.distillation import Distillation
 from edgekit.prune.signature import Arrays, as_tensors, call, predict, predictor, sample_count
 
 Tensors = dict[str, tf.Tensor]
 Loss = Callable[[Tensors, Tensors], tf.Tensor]
-Progress = Callable[[float, str], None]
 
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 10.0
@@ -78,7 +78,7 @@ def recover(
     labels: Arrays | None,
     loss: Loss | None,
     settings: RecoverySettings,
-    progress: Callable[[float, str], None],
+    progress: Progress,
 ) -> RecoveryResult:
     """Train ``student`` in place on loss(outputs, labels) + distil_weight x distance from the teacher.
 
@@ -131,9 +131,7 @@ def _batches(
     samples = sample_count(material["inputs"])
     order = generator.permutation(samples)[: samples // batch * batch]
     for chosen in order.reshape(-1, batch):
-        parts = {
-            name: {key: array[chosen] for key, array in arrays.items()} for name, arrays in material.items()
-        }
+        parts = {name: {key: array[chosen] for key, array in arrays.items()} for name, arrays in material.items()}
         if ask_teacher is not None and generator.random() < MIXED_SHARE:
             mixed = mix(parts["inputs"], generator)
             parts = {"inputs": mixed, "taught": ask_teacher(mixed), "labels": {}}

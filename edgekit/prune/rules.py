@@ -234,21 +234,13 @@ def _transpose(call: Call) -> list[IntArray]:
     rank = len(call.inputs[0].shape)
     axes = getattr(call.operation, "dims", None) or getattr(call.operation, "axes", None)
     last = rank if hasattr(call.operation, "dims") else rank - 1  # Permute counts its axes from 1
-    return (
-        _passes(call)
-        if axes is not None and axes[-1] in (last, -1)
-        else opaque(call, "moves the channel axis")
-    )
+    return _passes(call) if axes is not None and axes[-1] in (last, -1) else opaque(call, "moves the channel axis")
 
 
 def _expand(call: Call) -> list[IntArray]:
     axes = np.atleast_1d(call.operation.axis).tolist()
     rank = len(call.output_shapes[0])
-    return (
-        opaque(call, "moves the channel axis")
-        if any(one % rank == rank - 1 for one in axes)
-        else _passes(call)
-    )
+    return opaque(call, "moves the channel axis") if any(one % rank == rank - 1 for one in axes) else _passes(call)
 
 
 def _get_item(call: Call) -> list[IntArray]:

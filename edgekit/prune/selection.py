@@ -57,8 +57,7 @@ class Selection:
             "params_after": self.params_after,
             "units_kept": len(self.kept),
             "widths": [
-                {"layers": list(width.layers), "before": width.before, "after": width.after}
-                for width in self.widths
+                {"layers": list(width.layers), "before": width.before, "after": width.after} for width in self.widths
             ],
         }
 

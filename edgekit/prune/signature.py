@@ -30,9 +30,7 @@ def output_names(model: keras.Model) -> list[str]:
 
 
 def output_shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
-    return {
-        name: tuple(tensor.shape) for name, tensor in zip(output_names(model), model.outputs, strict=True)
-    }
+    return {name: tuple(tensor.shape) for name, tensor in zip(output_names(model), model.outputs, strict=True)}
 
 
 def call(model: keras.Model, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
@@ -83,11 +81,7 @@ def find_detections(shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, s
     for boxes, shape in shapes.items():
         if len(shape) != 3 or shape[-1] != 4:
             continue
-        scores = [
-            name
-            for name, other in shapes.items()
-            if name != boxes and len(other) == 3 and other[1] == shape[1]
-        ]
+        scores = [name for name, other in shapes.items() if name != boxes and len(other) == 3 and other[1] == shape[1]]
         if len(scores) == 1:
             pairs[boxes] = scores[0]
     return pairs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from edgekit import keras_io
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.errors import RecipeError, StageError, UnsupportedError
+from edgekit.progress import Progress
 from edgekit.prune import surgery
 from edgekit.prune.functional import as_functional
 from edgekit.prune.graph import analyze
@@ -25,7 +25,6 @@ from edgekit.prune.selection import Selection, select
 from edgekit.prune.signature import input_names, output_names
 
 Arrays = dict[str, npt.NDArray[Any]]
-Progress = Callable[[float, str], None]
 
 MODEL = "pruned.keras"
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
@@ -80,12 +79,11 @@ def run(
     )
     if not error <= _EXACTNESS:
         raise StageError(
-            f"The cut network differs from the original with those channels zeroed by {error:.1e} (limit {_EXACTNESS:.0e}).",
+            f"The cut network differs by {error:.1e} from the original with those channels zeroed "
+            f"(limit {_EXACTNESS:.0e}).",
             "This is a bug in edgekit's surgery for this architecture; set prune.enabled = false meanwhile.",
         )
-    recovery, taught = _recover(
-        pruned, original, inputs, samples, labelled, task, adapter, settings, progress
-    )
+    recovery, taught = _recover(pruned, original, inputs, samples, labelled, task, adapter, settings, progress)
     keras_io.save(pruned, out / MODEL)
     return {
         **_facts(selection),
@@ -159,9 +157,7 @@ def _load_adapter(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise RecipeError(
-            f"The adapter {path} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise RecipeError(f"The adapter {path} cannot be imported: {type(error).__name__}: {error}") from error
     missing = [name for name in ("encode_labels", "loss") if not callable(getattr(module, name, None))]
     if missing:
         raise RecipeError(f"The adapter {path} has no function {missing[0]}().")

@@ -37,9 +37,7 @@ def decide(
     """
     chosen = _scheme(format, scheme)
     if precision not in PRECISIONS:
-        raise UnsupportedError(
-            f"no plan can be made for precision '{precision}'", f"Known: {', '.join(PRECISIONS)}."
-        )
+        raise UnsupportedError(f"no plan can be made for precision '{precision}'", f"Known: {', '.join(PRECISIONS)}.")
     graph = read_graph(float_path, format)
     decisions, notes = _decisions(graph, precision, chosen, dict(exclude or {}))
     needed = sorted(_tensors_of(graph, decisions, "int8"))
@@ -194,9 +192,7 @@ def _ranges_for(needed: list[str], ranges: Ranges) -> Ranges:
     return kept
 
 
-def _reaching_weights(
-    graph: Graph, order: Iterable[int], neighbours: Callable[[int], Iterable[int]]
-) -> set[int]:
+def _reaching_weights(graph: Graph, order: Iterable[int], neighbours: Callable[[int], Iterable[int]]) -> set[int]:
     """Return the positions with a weighted op among all neighbours; ``order`` visits those first."""
     found: set[int] = set()
     for i in order:

@@ -18,9 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgekit.errors import StageError
 
-_TFLITE_KINDS = {
-    code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")
-}
+_TFLITE_KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TFLITE_FLOAT = schema.TensorType.FLOAT32
 # Ops that read rows of a table (embeddings), and the operand that is the table.
 LOOKUP_OPERAND = {"GATHER": 0, "Gather": 0}
@@ -156,10 +154,7 @@ def _read_onnx(path: Path) -> Graph:
     constants = frozenset(tensor.name for tensor in graph.initializer) | frozenset(
         node.output[0] for node in graph.node if node.op_type == "Constant"
     )
-    typed = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*graph.input, *graph.output, *graph.value_info)
-    }
+    typed = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)}
     floats = frozenset(name for name, kind in typed.items() if kind == onnx.TensorProto.FLOAT) - constants
     ops = tuple(
         _op(node.op_type, tuple(node.input), tuple(node.output), constants, floats)

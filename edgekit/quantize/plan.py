@@ -78,9 +78,7 @@ class Plan:
 
 def _from_data(data: Any) -> Plan:
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
-        raise RecipeError(
-            f'the plan has no "schema": {SCHEMA}', "Write a new plan with this version of edgekit."
-        )
+        raise RecipeError(f'the plan has no "schema": {SCHEMA}', "Write a new plan with this version of edgekit.")
     known = {field.name for field in fields(Plan)}
     wrong = sorted(set(data) - known) + sorted(known - set(data) - {"samples", "notes"})
     if wrong:
@@ -92,9 +90,7 @@ def _from_data(data: Any) -> Plan:
         raise RecipeError(f"the plan has a malformed decision or range: {error}") from error
     bad = sorted({d.precision for d in decisions} - set(OP_PRECISIONS))
     if bad:
-        raise RecipeError(
-            f"the plan has unknown precisions: {', '.join(bad)}", f"Known: {', '.join(OP_PRECISIONS)}."
-        )
+        raise RecipeError(f"the plan has unknown precisions: {', '.join(bad)}", f"Known: {', '.join(OP_PRECISIONS)}.")
     plan = Plan(decisions=decisions, ranges=ranges, notes=tuple(data.pop("notes", ())), **data)
     check_ranges(plan.ranges)
     return plan

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Preprocess, open_dataset
+from edgekit.progress import Progress
 from edgekit.quantize import calibrate
 from edgekit.quantize.decide import decide, needs_calibration
 from edgekit.runtimes import open_model
@@ -18,7 +19,7 @@ PLAN = "plan.json"
 def run(
     *,
     out: Path,
-    progress: Callable[[float, str], None],
+    progress: Progress,
     model: Path,
     format: str,
     precision: str,
@@ -26,7 +27,7 @@ def run(
     dataset: dict[str, Any],
     samples: int,
 ) -> dict[str, Any]:
-    """Calibrate on at most ``samples`` samples and write ``plan.json``: precision and range per tensor, with reasons."""
+    """Calibrate on at most ``samples`` samples and write ``plan.json``: precisions, ranges and reasons."""
     used = 0
     ranges = None
     if needs_calibration(model, format, precision, scheme):

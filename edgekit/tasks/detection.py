@@ -18,7 +18,8 @@ from edgekit.tasks.bootstrap import drop_from, resample_weights
 Array = npt.NDArray[Any]
 Prediction = dict[str, Array]
 PRIMARY = "mAP@[.5:.95]"
-_CANDIDATES = 400  # best (box, class) pairs that enter NMS; bounds its time where the threshold is low
+_CANDIDATES = 400  # at least so many of the best (box, class) pairs enter NMS, and ...
+_CANDIDATES_PER_DETECTION = 4  # ... so many for each detection that may be kept; bounds the time at low thresholds
 
 
 def check_truth(truth: Any, classes: Sequence[str]) -> None:
@@ -53,7 +54,8 @@ def decode(outputs: Prediction, task: dict[str, Any]) -> Prediction:
         )
     corners = boxes[0].astype(np.float32)
     corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2])
-    anchor, category, confidence = _candidates(scores[0].astype(np.float32), task["score_threshold"])
+    limit = max(_CANDIDATES, _CANDIDATES_PER_DETECTION * task["max_detections"])
+    anchor, category, confidence = _candidates(scores[0].astype(np.float32), task["score_threshold"], limit)
     kept = _suppress(corners[anchor], category, task["nms_iou"], task["max_detections"])
     return {"boxes": corners[anchor[kept]], "scores": confidence[kept], "classes": category[kept]}
 
@@ -101,11 +103,14 @@ def _output(outputs: Prediction, key: str, task: dict[str, Any]) -> Array:
     return outputs[name]
 
 
-def _candidates(scores: Array, threshold: float) -> tuple[Array, Array, Array]:
-    """Return box index, class and score of the best pairs above the threshold, best first."""
-    anchor, category = np.nonzero(scores > threshold)
+def _candidates(scores: Array, threshold: float, limit: int) -> tuple[Array, Array, Array]:
+    """Return box index, class and score of the ``limit`` best pairs above the threshold, best first."""
+    above = scores > threshold
+    if np.count_nonzero(above) > limit:  # most never matter: sort only what can be among the best
+        above &= scores >= np.partition(scores, -limit, axis=None)[-limit]
+    anchor, category = np.nonzero(above)
     confidence = scores[anchor, category]
-    best = np.argsort(-confidence, kind="stable")[:_CANDIDATES]
+    best = np.argsort(-confidence, kind="stable")[:limit]
     return anchor[best], category[best].astype(np.int64), confidence[best]
 
 
