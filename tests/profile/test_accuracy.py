@@ -166,8 +166,8 @@ def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
     run(tmp_path / "out", detector(tmp_path, 1.0), data, DETECTION)
     samples = accuracy.sample_set(accuracy._open(data, labelled=True))
     first, _ = load_predictions(tmp_path / "out" / "predictions.npz", samples)
-    np.testing.assert_array_equal(first["boxes"], np.float32([[1, 1, 5, 5], [1, 1, 5, 5]]))
-    np.testing.assert_array_equal(first["scores"], np.float32([0.9, 0.1]))
+    np.testing.assert_array_equal(first["boxes"], np.array([[1, 1, 5, 5], [1, 1, 5, 5]], np.float32))
+    np.testing.assert_array_equal(first["scores"], np.array([0.9, 0.1], np.float32))
     np.testing.assert_array_equal(first["classes"], [1, 0])
     broken = tmp_path / "broken.npz"
     broken.write_bytes(b"PK not an archive")

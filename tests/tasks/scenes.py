@@ -12,6 +12,10 @@ from edgekit.dataset import Boxes
 Prediction = dict[str, npt.NDArray[Any]]
 
 
+def floats(values: Any) -> npt.NDArray[Any]:
+    return np.array(values, np.float32)
+
+
 def scenes(
     images: int, classes: int, *, seed: int, boxes: int = 4, clutter: int = 12, score_steps: int = 0
 ) -> tuple[list[Prediction], list[Boxes]]:

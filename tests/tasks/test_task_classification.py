@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scenes import floats
 
 from edgekit.errors import RecipeError, StageError
 from edgekit.tasks import classification, load
 
-Prediction = dict[str, npt.NDArray[np.float32]]
+Prediction = dict[str, npt.NDArray[Any]]
 
 
 def predictions(rows: list[list[float]]) -> list[Prediction]:
@@ -41,7 +44,7 @@ def test_nan_is_an_error_and_never_a_score() -> None:
 
 
 def test_the_output_with_most_values_holds_the_scores() -> None:
-    outputs = {"aux": np.zeros((1, 2), np.float32), "logits": np.float32([[1, 2, 3]])}
+    outputs = {"aux": np.zeros((1, 2), np.float32), "logits": floats([[1, 2, 3]])}
     np.testing.assert_array_equal(classification.decode(outputs, {})["scores"], [1, 2, 3])
 
 

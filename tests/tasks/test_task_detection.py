@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scenes import scenes
+from scenes import floats, scenes
 
 from edgekit.dataset import Boxes
 from edgekit.errors import RecipeError
@@ -36,7 +36,7 @@ class TestDecode:
     def test_of_overlapping_boxes_of_one_class_the_best_stays(self) -> None:
         found = decode([[0, 0, 10, 10], [1, 0, 11, 10], [40, 40, 50, 50]], [[0.5, 0], [0.9, 0], [0.3, 0]])
         np.testing.assert_array_equal(found["boxes"], [[1, 0, 11, 10], [40, 40, 50, 50]])
-        np.testing.assert_array_equal(found["scores"], np.float32([0.9, 0.3]))
+        np.testing.assert_array_equal(found["scores"], floats([0.9, 0.3]))
         np.testing.assert_array_equal(found["classes"], [0, 0])
 
     def test_boxes_of_other_classes_do_not_suppress_each_other(self) -> None:
@@ -50,7 +50,7 @@ class TestDecode:
         boxes = [[20 * i, 0, 20 * i + 5, 5] for i in range(6)]
         scores = [[0.2 + 0.1 * i, 0] for i in range(6)]
         found = decode(boxes, scores, max_detections=2)
-        np.testing.assert_array_equal(found["scores"], np.float32([0.7, 0.6]))
+        np.testing.assert_array_equal(found["scores"], floats([0.7, 0.6]))
 
     def test_nothing_found_is_an_empty_prediction(self) -> None:
         found = decode([[0, 0, 1, 1]], [[0, 0]])
@@ -74,6 +74,12 @@ class TestDecode:
             for category in range(2)
             for index in looped_suppression(boxes, scores[:, category], 0.2)
         )
+
+    def test_the_best_candidates_enter_where_most_are_above_the_threshold(self) -> None:
+        boxes = [[20 * (i % 50), 20 * (i // 50), 20 * (i % 50) + 5, 20 * (i // 50) + 5] for i in range(1500)]
+        scores = [[0.2 + i / 3000, 0] for i in range(1500)]
+        found = decode(boxes, scores, max_detections=3)
+        np.testing.assert_array_equal(found["scores"], floats([0.2 + i / 3000 for i in (1499, 1498, 1497)]))
 
     def test_a_missing_output_names_what_the_model_has(self) -> None:
         with pytest.raises(RecipeError, match=r"no output 'boxes'.*task\.boxes_output.*it has a, scores"):
@@ -102,16 +108,18 @@ def looped_suppression(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.fl
 
 def overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
     (ax, ay, ar, ab), (bx, by, br, bb) = a.tolist(), b.tolist()
-    shared = max(0.0, min(ar, br) - max(ax, bx)) * max(0.0, min(ab, bb) - max(ay, by))
-    return shared / ((ar - ax) * (ab - ay) + (br - bx) * (bb - by) - shared)
+    shared: float = max(0.0, min(ar, br) - max(ax, bx)) * max(0.0, min(ab, bb) - max(ay, by))
+    union: float = (ar - ax) * (ab - ay) + (br - bx) * (bb - by) - shared
+    return shared / union
 
 
 class TestScore:
     def test_finding_exactly_the_truth_is_one_and_nothing_is_zero(self) -> None:
-        truth = [Boxes(np.float32([[0, 0, 10, 10]]), np.array([0])), Boxes(np.float32([[5, 5, 9, 9]]), np.array([1]))]
-        right = [{"boxes": t.boxes, "scores": np.float32([0.9]), "classes": t.classes} for t in truth]
+        truth = [Boxes(floats([[0, 0, 10, 10]]), np.array([0])), Boxes(floats([[5, 5, 9, 9]]), np.array([1]))]
+        right = [{"boxes": t.boxes, "scores": floats([0.9]), "classes": t.classes} for t in truth]
         score = detection.score(right, truth, ["cat", "dog"])
-        assert (score.metric, score.value) == ("mAP@[.5:.95]", pytest.approx(1.0))
+        assert score.metric == "mAP@[.5:.95]"
+        assert score.value == pytest.approx(1.0)
         assert score.secondary == {"mAP@.5": pytest.approx(1.0)}
         nothing = [{name: array[:0] for name, array in one.items()} for one in right]
         assert detection.score(nothing, truth, ["cat", "dog"]).value == 0.0

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scenes import floats
 
 from edgekit.errors import StageError
 from edgekit.tasks import generic
 
 
 def test_the_baseline_agrees_with_itself() -> None:
-    outputs = [{"y": np.float32([[1, 2]])}, {"y": np.float32([[3, 4]])}]
+    outputs = [{"y": floats([[1, 2]])}, {"y": floats([[3, 4]])}]
     assert generic.score(outputs, None, []).value == 1.0
 
 
 def test_agreement_is_one_minus_the_relative_error_of_each_sample() -> None:
-    baseline = [{"y": np.float32([[3, 4]])}, {"y": np.float32([[3, 4]])}]
-    this = [{"y": np.float32([[3, 4]])}, {"y": np.float32([[3, 3]])}]
+    baseline = [{"y": floats([[3, 4]])}, {"y": floats([[3, 4]])}]
+    this = [{"y": floats([[3, 4]])}, {"y": floats([[3, 3]])}]
     score = generic.score(this, baseline, [])
     assert score.value == pytest.approx(1 - 0.2 / 2)
     assert score.secondary == {"worst sample": pytest.approx(0.8)}
@@ -27,8 +28,8 @@ def test_agreement_is_one_minus_the_relative_error_of_each_sample() -> None:
 
 
 def test_it_is_never_below_zero_and_each_output_counts_alike() -> None:
-    baseline = [{"big": np.float32([1000.0]), "small": np.float32([0.001])}]
-    this = [{"big": np.float32([1000.0]), "small": np.float32([-5.0])}]
+    baseline = [{"big": floats([1000.0]), "small": floats([0.001])}]
+    this = [{"big": floats([1000.0]), "small": floats([-5.0])}]
     assert generic.score(this, baseline, []).value == pytest.approx(0.5)
 
 
