@@ -1,0 +1,88 @@
+"""Look into a user's trained model without TensorFlow and without running anything out of it.
+
+Used before any work starts: what would fail after minutes of conversion fails here, in one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgekit.errors import RecipeError
+from edgekit.source import keras_file, onnx_file
+from edgekit.source.info import Contents, Format, SourceInfo
+
+__all__ = ["SourceInfo", "inspect"]
+
+READ = "edgekit reads .keras, .h5 (.hdf5), .onnx and SavedModel folders"
+
+_INSTEAD = {
+    ".tflite": "A .tflite file is a result, not a source: give the model it was converted from.",
+    ".pb": "Give the SavedModel folder that holds saved_model.pb.",
+    ".pt": "Export it: torch.onnx.export(model, inputs, 'model.onnx').",
+    ".pth": "Export it: torch.onnx.export(model, inputs, 'model.onnx').",
+    ".pkl": "A pickle runs code when it is opened; edgekit does not. Save the model in its library's own format.",
+}
+
+
+def inspect(path: Path) -> SourceInfo:
+    """Check a trained model's file and tell what is in it.
+
+    Raises RecipeError where it is missing, damaged or of no known kind, UnsupportedError where it is whole but
+    holds what edgekit refuses: code, custom layers, custom operators, NaN.
+    """
+    if not path.exists():
+        raise RecipeError(f"There is no model at {path}.", f"{READ}.")
+    if path.is_dir():
+        size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+        return _info(path, "saved_model", size, _saved_model(path))
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise RecipeError(
+            f"{path} is no kind of model that edgekit reads.", _INSTEAD.get(path.suffix.lower(), f"{READ}.")
+        )
+    kind, read = reader
+    _check_start(path, kind)
+    return _info(path, kind, path.stat().st_size, read(path))
+
+
+def _info(path: Path, kind: Format, size_bytes: int, contents: Contents) -> SourceInfo:
+    return SourceInfo(path, kind, size_bytes, contents.parameters, contents.layers, contents.warnings)
+
+
+def _check_start(path: Path, kind: Format) -> None:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise RecipeError(f"Cannot read {path}: {error.strerror or error}.") from error
+    if not start:
+        raise RecipeError(f"{path} is an empty file.", "Copy the model again.")
+    if start.startswith(b"version https://git-lfs"):
+        raise RecipeError(f"{path} is a Git LFS pointer, not the model.", "Fetch it with: git lfs pull")
+    if kind == "keras" and start.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise RecipeError(f"{path} is an HDF5 file.", "Rename it to end in .h5.")
+    if kind == "h5" and start.startswith(b"PK"):
+        raise RecipeError(f"{path} is a zip archive.", "If it is a .keras file, rename it to end in .keras.")
+
+
+def _saved_model(path: Path) -> Contents:
+    graph = path / "saved_model.pb"
+    if not graph.is_file():
+        raise RecipeError(f"{path} is a folder without saved_model.pb.", f"{READ}.")
+    if graph.stat().st_size == 0:
+        raise RecipeError(f"{graph} is empty.", "Export the model again.")
+    variables = path / "variables"
+    if not (variables / "variables.index").is_file() or not any(variables.glob("variables.data-*")):
+        raise RecipeError(f"{path} is an incomplete SavedModel: variables/ is missing.", "Copy the whole folder.")
+    return Contents(
+        warnings=("pruning needs the Keras graph: a SavedModel is quantized and converted only",),
+    )
+
+
+_READERS: dict[str, tuple[Format, Callable[[Path], Contents]]] = {
+    ".keras": ("keras", keras_file.read_archive),
+    ".h5": ("h5", keras_file.read_hdf5),
+    ".hdf5": ("h5", keras_file.read_hdf5),
+    ".onnx": ("onnx", onnx_file.read),
+}

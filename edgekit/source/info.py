@@ -1,0 +1,35 @@
+"""What can be said of a trained model from its file alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Format = Literal["keras", "h5", "saved_model", "onnx"]
+
+MAX_BYTES = 8 << 30  # of weights: more would not fit any target, and stops archives made to fill a disk
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """``layers``: the kind of every layer (Keras) or node (ONNX), in the file's order; empty for a SavedModel.
+
+    ``parameters`` is None where the file does not tell.
+    """
+
+    path: Path
+    format: Format
+    size_bytes: int
+    parameters: int | None
+    layers: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one format's reader found."""
+
+    parameters: int | None = None
+    layers: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,128 @@
+"""Walk a Keras model's configuration and refuse whatever is not a standard Keras object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import RecipeError, UnsupportedError
+
+_MODELS = {"Functional", "Sequential", "Model"}
+_LAYER_KEYS = {"layer", "backward_layer", "cell", "cells", "layers"}
+_RUNS_FOREIGN_CODE = {"TorchModuleWrapper", "FlaxLayer", "JaxLayer", "TFSMLayer"}
+
+# Keras 2 wrote no module, only a class name: these are the layers of keras.layers (a test compares them).
+_NAMES = """
+    Activation ActivityRegularization AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D
+    AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D Add AdditiveAttention AlphaDropout Attention
+    AugMix AutoContrast Average AveragePooling1D AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D AvgPool3D
+    BatchNormalization Bidirectional CategoryEncoding CenterCrop Concatenate
+    ContrastLimitedAdaptiveHistogramEqualization Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D
+    Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D Convolution1D Convolution1DTranspose Convolution2D
+    Convolution2DTranspose Convolution3D Convolution3DTranspose Cropping1D Cropping2D Cropping3D CutMix Dense
+    DepthwiseConv1D DepthwiseConv2D Discretization Dot Dropout ELU EinsumDense Embedding Equalization Flatten
+    GRU GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D
+    GlobalAveragePooling3D GlobalAvgPool1D GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D
+    GlobalMaxPool3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization
+    GroupQueryAttention HashedCrossing Hashing Identity InputLayer IntegerLookup LSTM LSTMCell
+    LayerNormalization LeakyReLU Masking MaxNumBoundingBoxes MaxPool1D MaxPool2D MaxPool3D MaxPooling1D
+    MaxPooling2D MaxPooling3D Maximum MelSpectrogram Minimum MixUp MultiHeadAttention Multiply Normalization
+    PReLU Permute Pipeline RMSNormalization RNN RandAugment RandomBrightness RandomColorDegeneration
+    RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomFlip
+    RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization
+    RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom ReLU RepeatVector
+    Rescaling Reshape Resizing ReversibleEmbedding STFTSpectrogram SeparableConv1D SeparableConv2D
+    SeparableConvolution1D SeparableConvolution2D SimpleRNN SimpleRNNCell Softmax Solarization SpatialDropout1D
+    SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells StringLookup Subtract
+    TextVectorization TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D Wrapper
+    ZeroPadding1D ZeroPadding2D ZeroPadding3D
+"""
+STANDARD_LAYERS = frozenset(_NAMES.split())
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One serialized object; ``layer`` is the name of the layer it is or belongs to."""
+
+    node: dict[str, Any]
+    layer: str
+    is_layer: bool
+
+    @property
+    def class_name(self) -> str:
+        return str(self.node["class_name"])
+
+
+def check(config: Any, path: Path) -> tuple[str, ...]:
+    """Return the class of every layer, in order.
+
+    Raises UnsupportedError for Lambda, custom objects and layers that run other code; RecipeError where the
+    configuration is not a model's.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict) or "class_name" not in config:
+        raise RecipeError(f"{path} holds no model configuration.", "Save the whole model: model.save('model.keras').")
+    layers = []
+    try:
+        for item in _objects(config, "", True):
+            _refuse_code(item, path)
+            _refuse_custom(item, path)
+            if item.is_layer and item.class_name not in _MODELS:
+                layers.append(item.class_name)
+    except RecursionError as error:
+        raise RecipeError(f"{path} has a configuration nested too deeply to be a model's.") from error
+    return tuple(layers)
+
+
+def _objects(value: Any, layer: str, is_layer: bool) -> Iterator[_Object]:
+    """Yield every serialized object below ``value``, outer ones first; the compile state is not the model."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _objects(item, layer, is_layer)
+    elif isinstance(value, dict):
+        if "class_name" in value:
+            inner = value.get("config")
+            named = inner.get("name") if isinstance(inner, dict) else None
+            layer = str(value.get("name") or named or layer) if is_layer else layer
+            yield _Object(value, layer, is_layer)
+        for key, item in value.items():
+            if key not in ("compile_config", "build_config"):
+                yield from _objects(item, layer, key in _LAYER_KEYS)
+
+
+def _refuse_code(item: _Object, path: Path) -> None:
+    if item.class_name in ("Lambda", "__lambda__"):
+        raise UnsupportedError(
+            f"{path} holds a Lambda layer {item.layer!r}: its code would have to be executed out of the file.",
+            "Rewrite it with keras.layers or keras.ops (x * 2, keras.ops.relu(x), ...), and save the model again.",
+        )
+    if item.class_name in _RUNS_FOREIGN_CODE:
+        raise UnsupportedError(
+            f"{path} holds a {item.class_name} layer {item.layer!r}, which runs a model of another library.",
+            "Convert that model itself, or rewrite the layer with keras.layers.",
+        )
+
+
+def _refuse_custom(item: _Object, path: Path) -> None:
+    name, module = item.class_name, item.node.get("module")
+    if name == "function" and module == "builtins":
+        raise UnsupportedError(
+            f"{path} uses your own function {item.node.get('config')!r} in the layer {item.layer!r}; the file "
+            "holds only its name.",
+            "Rewrite it with keras.layers or keras.ops, and save the model again.",
+        )
+    if "module" in item.node:
+        registered = str(item.node.get("registered_name") or "")
+        standard = str(module).split(".")[0] == "keras" and ">" not in registered
+    elif name.startswith("__"):
+        standard = True  # Keras' own notation for tensors, tuples, slices
+    else:
+        standard = ">" not in name and (not item.is_layer or name in STANDARD_LAYERS | _MODELS)
+    if standard:
+        return
+    what = "a Keras 2 operation" if name.endswith("OpLambda") else f"of the custom class {name}"
+    raise UnsupportedError(
+        f"{path}: {item.layer or 'an object'!r} is {what}, whose code is not in the file.",
+        "Rewrite it with keras.layers or keras.ops, or export it to ONNX or as a SavedModel and give that.",
+    )

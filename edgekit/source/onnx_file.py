@@ -1,0 +1,121 @@
+"""Read a user's ONNX file as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from edgekit.errors import RecipeError, UnsupportedError
+from edgekit.source.info import MAX_BYTES, Contents
+
+_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+_QUANTIZED |= {"ConvInteger", "MatMulInteger"}
+_STANDARD_DOMAINS = {"", "ai.onnx"}
+_T = onnx.TensorProto
+# Tensors of other types (int64 shapes, indices, booleans) are not what anyone calls parameters.
+_PARAMETER_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE, _T.INT8, _T.UINT8}
+_FLOAT_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE}
+
+
+def read(path: Path) -> Contents:
+    """Check an `.onnx` file. Raises RecipeError for a damaged one, UnsupportedError for what cannot be converted."""
+    model = _load(path)
+    graphs = list(_graphs(model.graph))
+    nodes = [node for graph in graphs for node in graph.node]
+    _refuse_custom(model, nodes, path)
+    tensors = [tensor for graph in graphs for tensor in _tensors(graph)]
+    for tensor in tensors:
+        _check_tensor(tensor, path)
+    parameters = sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in _PARAMETER_TYPES)
+    warnings = ["pruning needs a Keras model: an ONNX model is quantized and converted only"]
+    if any(node.op_type in _QUANTIZED for node in nodes):
+        warnings.insert(0, "the model is quantized already: give the float model to compare and calibrate against")
+    return Contents(parameters, tuple(node.op_type for node in nodes), tuple(warnings))
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever protobuf's C++ and Python parsers may raise
+        raise RecipeError(f"{path} is not an ONNX file, or is truncated.", "Export the model again.") from error
+    if not model.graph.node or not model.graph.output or not model.opset_import:
+        raise RecipeError(f"{path} is not an ONNX file: it holds no graph.", "Export the model again.")
+    return model
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graph and those inside its If, Loop and Scan nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                tensor = attribute.t
+                tensor.name = tensor.name or (node.output[0] if node.output else node.name)
+                yield tensor
+
+
+def _refuse_custom(model: onnx.ModelProto, nodes: list[onnx.NodeProto], path: Path) -> None:
+    own = {function.domain for function in model.functions}
+    custom = sorted({f"{n.domain}.{n.op_type}" for n in nodes if n.domain not in _STANDARD_DOMAINS | own})
+    if custom:
+        raise UnsupportedError(
+            f"{path} uses operators outside the ONNX standard: {', '.join(custom)}.",
+            "Export it without them; an optimizer's fused operators appear when the exported file was rewritten.",
+        )
+
+
+def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
+    size = math.prod(tensor.dims)
+    if any(dim < 0 for dim in tensor.dims) or size > MAX_BYTES:
+        raise RecipeError(f"{path} is damaged: the tensor {tensor.name!r} has the shape {list(tensor.dims)}.")
+    if uses_external_data(tensor):
+        _check_external(tensor, path)
+    if tensor.data_type not in _FLOAT_TYPES:
+        return
+    try:
+        values = numpy_helper.to_array(tensor, base_dir=str(path.parent))
+    except MemoryError:
+        raise
+    except Exception as error:  # sizes that contradict each other, in numpy's or onnx's words
+        raise RecipeError(
+            f"{path} is damaged: the tensor {tensor.name!r} cannot be read: {error}", "Export the model again."
+        ) from error
+    # Infinity is a legitimate constant (attention masks); NaN never is.
+    if bool(np.isnan(values.astype(np.float32, copy=False)).any()):
+        raise UnsupportedError(
+            f"{path} holds NaN in the tensor {tensor.name!r}.", "The training diverged: take an earlier checkpoint."
+        )
+
+
+def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
+    try:
+        info = ExternalDataInfo(tensor)
+        offset, length = int(info.offset or 0), int(info.length or 0)
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{path} is damaged: {tensor.name!r} has unreadable external data: {error}") from error
+    folder = path.parent.resolve()
+    data = (folder / info.location).resolve()
+    if not data.is_relative_to(folder) or not info.location:
+        raise UnsupportedError(
+            f"{path} keeps its weights outside its folder, in {info.location!r}.", "Put the data file beside it."
+        )
+    if not data.is_file():
+        raise RecipeError(f"{path} needs its data file {info.location!r}, which is missing.", "Copy both files.")
+    if offset < 0 or length < 0 or offset + length > data.stat().st_size:
+        raise RecipeError(f"{data} is shorter than {path.name} says (truncated?).", "Copy both files again.")
