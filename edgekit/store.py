@@ -16,14 +16,15 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import digest
 from edgekit.errors import StageError
-from edgekit.worker import ERROR, LOG, REQUEST, RESULT
+from edgekit.worker import ERROR, FREE_SPACE, LOG, REQUEST, RESULT
 
 ENTRY = "entry.json"
 _NOT_CONTENT = {ENTRY, LOG, REQUEST, ERROR}
@@ -63,7 +64,8 @@ class Store:
                 pass
         except OSError as error:
             raise StageError(
-                f"Cannot write to {folder}: {error.strerror or error}.", "Choose another build folder: --output DIR"
+                f"Cannot write to {folder}: {error.strerror or error}.",
+                "Choose another build folder: --output DIR",
             ) from error
         self._sweep()
 
@@ -85,12 +87,19 @@ class Store:
 
     def obtain(self, key: str, make: Callable[[Path], None], waiting: Callable[[], None]) -> Entry:
         """Return the entry of ``key``, calling ``make(folder)`` if nobody has made it yet."""
+        try:
+            return self._obtain(key, make, waiting)
+        except OSError as error:
+            raise StageError(f"Cannot write to {self.folder}: {error.strerror or error}.", FREE_SPACE) from error
+
+    def _obtain(self, key: str, make: Callable[[Path], None], waiting: Callable[[], None]) -> Entry:
         with self._lock(key, waiting):
             if found := self.find(key):
                 return found
-            work = Path(tempfile.mkdtemp(dir=self.folder / "tmp"))
+            work = self.folder / "tmp" / uuid.uuid4().hex
             try:
-                with _held(work.with_suffix(".alive")):
+                with _held(work.with_suffix(".alive")):  # held before the folder is there: nobody sweeps it
+                    work.mkdir()
                     make(work)
                     self._publish(work, key)
             except BaseException:
@@ -111,7 +120,7 @@ class Store:
         os.rename(work, self.folder / key)
 
     def _keep_log(self, work: Path) -> None:
-        if (work / LOG).is_file():
+        with suppress(OSError):  # on a full disk the error that is being raised matters, not its log
             shutil.copyfile(work / LOG, self.folder / "last-failure.log")
 
     @contextmanager

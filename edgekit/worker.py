@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from edgekit.progress import Progress
 
 REQUEST, RESULT, ERROR, LOG = "request.json", "result.json", "error.json", "log.txt"
 _TAIL_LINES = 12
+_FULL_BYTES = 1 << 20  # libraries end in their own ways on a full disk; what is left free tells it apart
+FREE_SPACE = "Free some disk space and run the same command again, or choose another folder: --output DIR"
 
 
 def run(function: str, arguments: dict[str, Any], out: Path, progress: Progress, *, label: str) -> dict[str, Any]:
@@ -86,6 +89,8 @@ def _failure(code: int, out: Path, label: str) -> EdgekitError:
         found = json.loads((out / ERROR).read_text())
         return ERRORS.get(found["error"], StageError)(found["message"], found["hint"])
     tail = _tail(out / LOG)
+    if shutil.disk_usage(out).free < _FULL_BYTES:
+        return StageError(f"{label}: the disk that holds {out} is full.\n{tail}".rstrip(), FREE_SPACE)
     if code < 0:
         name = signal.Signals(-code).name
         hint = "It ran out of memory, or was killed from outside." if name == "SIGKILL" else ""
