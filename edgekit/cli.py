@@ -22,17 +22,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelArgument = Annotated[
-    Path | None, typer.Argument(help="the trained model; overrides the recipe's model.path")
-]
+ModelArgument = Annotated[Path | None, typer.Argument(help="the trained model; overrides the recipe's model.path")]
 RecipeOption = Annotated[Path, typer.Option("--config", "-c", help="edgekit.toml, or the folder it is in")]
 TargetOption = Annotated[
     list[str] | None,
     typer.Option("--target", "-t", help="a target's name or your own .toml; may be repeated"),
 ]
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="build folder: results, artifacts and reports")
-]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="build folder: results, artifacts and reports")]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
@@ -42,9 +38,7 @@ def build(
     config: RecipeOption = Path("edgekit.toml"),
     target: TargetOption = None,
     output: OutputOption = Path("edgekit-build"),
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole chain for every target and write one report.
@@ -70,9 +64,7 @@ def build(
         typer.echo((output / "report.json").read_text(), nl=False)
     else:
         console.show_report(report)
-        typer.echo(
-            f"\nReport: {output / 'report.html'}  (also .md, .json)   Artifacts: {output / 'artifacts'}"
-        )
+        typer.echo(f"\nReport: {output / 'report.html'}  (also .md, .json)   Artifacts: {output / 'artifacts'}")
     raise typer.Exit(report.exit_code)
 
 
@@ -113,9 +105,7 @@ def convert(
 
 @app.command()
 def profile(
-    artifact: Annotated[
-        list[Path], typer.Argument(help="one or more .tflite or .onnx files, timed in turns")
-    ],
+    artifact: Annotated[list[Path], typer.Argument(help="one or more .tflite or .onnx files, timed in turns")],
     threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
     device: Annotated[str, typer.Option(help="where to run: local")] = "local",
     seconds: Annotated[float, typer.Option(min=0.1, help="at least this long for each file")] = 2.0,
@@ -148,9 +138,7 @@ def evaluate(
 
 
 @app.command()
-def inspect(
-    model: Annotated[Path, typer.Argument(help="a trained model")], as_json: JsonOption = False
-) -> None:
+def inspect(model: Annotated[Path, typer.Argument(help="a trained model")], as_json: JsonOption = False) -> None:
     """Say what a model file holds, without executing anything out of it."""
     from edgekit import console, source
 
@@ -277,6 +265,9 @@ def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
+_INTERRUPTED = "interrupted; what was finished is kept, the same command goes on from there"
+
+
 def main() -> None:
     """Run the command line; every failure ends here, in its exit code."""
     try:
@@ -286,8 +277,12 @@ def main() -> None:
 
         console.show_error(error)
         sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this, without a word
+            typer.echo(_INTERRUPTED, err=True)
+        raise
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was finished is kept, the same command goes on from there", err=True)
+        typer.echo(_INTERRUPTED, err=True)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
