@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgekit import __version__, pipeline, plan, recipe, source, target
+from edgekit import __version__, pipeline, plan, recipe, source, target, tasks
 from edgekit.artifact import digest
 from edgekit.convert.lint import lint
 from edgekit.dataset import Dataset, Preprocess, open_dataset
@@ -76,6 +76,8 @@ def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None
         found = open_dataset(table.kind, path, labels, preprocess, labelled=labelled, classes=wanted.task.classes)
         if labelled and found.truth is None:
             raise RecipeError(f"{path} holds no labels (an array named y), which {wanted.task.kind} needs.")
+        if labelled:
+            tasks.load(wanted.task.kind).check_truth(found.truth, found.classes)
         found.check()
         return found
 
