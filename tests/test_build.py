@@ -1,0 +1,205 @@
+"""Whole builds: what is reused, what is redone, what a miss or a failure ends in, and every kind of source."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from project import DETECTOR, FASHION, Done, digests, edgekit, edit, fashion, report_of
+
+from edgekit import build as builder
+from edgekit.errors import EdgekitError
+from edgekit.plan import Step
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """The finished recipe and its build, free to change."""
+    return Path(shutil.copytree(finished, tmp_path / "fashion"))
+
+
+class Silent:
+    """Hears of the steps and keeps what became of them."""
+
+    def __init__(self) -> None:
+        self.became: dict[str, str] = {}
+
+    def started(self, step: Step) -> None: ...
+
+    def progressed(self, step: Step, done: float, text: str) -> None: ...
+
+    def finished(self, step: Step, reused: bool) -> None:
+        self.became[step.id] = "reused" if reused else "made"
+
+    def failed(self, step: Step, error: EdgekitError) -> None:
+        self.became[step.id] = "failed"
+
+    def skipped(self, step: Step, because: str) -> None:
+        self.became[step.id] = "skipped"
+
+
+def build(folder: Path, *more: object) -> Done:
+    return edgekit("build", "-c", folder, "-o", folder / "out", *more)
+
+
+def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for target in report["targets"] for row in target["variants"]}
+
+
+def test_a_build_scores_and_times_every_variant(finished: Path) -> None:
+    report = report_of(finished / "out")
+    found = rows(report)
+    assert set(found) == {"float32", "pruned-float32", "int8", "pruned-int8"}
+    for row in found.values():
+        assert row["accuracy"]["samples"] == 60
+        assert row["latency"]["min_ms"] > 0
+        assert (finished / "out" / row["file"]).stat().st_size == row["size_bytes"]
+        assert digests(finished / "out")[row["file"]] == row["sha256"]
+    [target] = report["targets"]
+    assert found[target["shipped"]]["status"] == "shipped"
+    assert (finished / "out" / target["bundle"] / "model.json").is_file()
+
+
+def test_a_rerun_reuses_every_step_and_is_fast(copied: Path) -> None:
+    before = digests(copied / "out/variants"), digests(copied / "out/artifacts")
+    began = time.monotonic()
+    done = build(copied)
+    took_s = time.monotonic() - began
+    assert done.code == 0, done.err
+    assert all(line.endswith("reused") for line in done.lines())
+    assert len(done.lines()) == 16
+    assert took_s < 5  # 0.8 s on an idle machine, with TensorFlow imported it would be above 5 s
+    assert (digests(copied / "out/variants"), digests(copied / "out/artifacts")) == before
+
+
+def test_a_missed_budget_exits_7_and_retrains_nothing(copied: Path) -> None:
+    edit(copied, "[budget]\n", "[budget]\nspeedup = 1000\n")
+    done = build(copied)
+    assert done.code == 7, done.err
+    assert {"prune", "quantize"} <= done.steps("reused")
+    [target] = report_of(copied / "out")["targets"]
+    assert target["outcome"] == "missed"
+    assert [item["passed"] for item in target["budgets"] if item["name"].startswith("speed")] == [False]
+    assert "1000" in done.out
+
+
+def test_other_calibration_samples_redo_only_what_reads_them(copied: Path) -> None:
+    path = copied / "data/calibration.npz"
+    with np.load(path) as stored:
+        x = stored["x"]
+    np.savez(path, x=x[::-1])
+    done = build(copied)
+    assert done.code == 0, done.err
+    stages = {line.split()[2]: [] for line in done.lines()}
+    for line in done.lines():
+        stages[line.split()[2]].append(line.endswith("reused"))
+    assert stages["prune"] == [True], done.err
+    assert not any(stages["quantize"]), done.err
+
+
+def rerun_with(copied: Path, broken: str) -> tuple[builder.Finished, dict[str, str]]:
+    """Build again with the function of the step ``broken`` taken away; all others are in the store."""
+    prepared = builder.prepare(copied, {}, [])
+    step = dataclasses.replace(prepared.plan.steps[broken], function="edgekit.no_such_stage:run")
+    prepared.plan.steps[broken] = step
+    observer = Silent()
+    return builder.run(prepared, copied / "out", observer), observer.became
+
+
+def test_a_failing_stage_exits_5_and_the_rest_is_judged(copied: Path) -> None:
+    done, became = rerun_with(copied, "plan-tflite-int8-pruned")
+    assert done.report.exit_code in (3, 5)  # the child cannot import what it was asked for
+    assert became["plan-tflite-int8-pruned"] == "failed"
+    assert became["emit-tflite-int8-pruned"] == became["score-emit-tflite-int8-pruned"] == "skipped"
+    assert became["score-emit-tflite-int8-original"] == "reused"
+    [target] = done.report.targets
+    found = {row.name: row for row in target.variants}
+    assert found["pruned-int8"].status == "unscored"
+    assert found["pruned-int8"].file == ""
+    assert "plan-tflite-int8-pruned failed" in found["pruned-int8"].cause
+    assert found["int8"].accuracy is not None
+    assert [failure.targets for failure in done.report.failures] == [["raspberry-pi-4"]]
+
+
+def test_a_variant_nobody_could_score_never_ships(copied: Path) -> None:
+    done, _ = rerun_with(copied, "score-emit-tflite-int8-original")
+    assert done.report.exit_code != 0
+    [target] = done.report.targets
+    found = {row.name: row for row in target.variants}
+    assert target.shipped != "int8"
+    assert found["int8"].status == "unscored"
+    assert found["int8"].accuracy is None
+    assert "could not be scored" in found["int8"].cause
+
+
+def test_an_adapter_that_raises_fails_pruning_and_the_rest_goes_on(tmp_path: Path) -> None:
+    folder = fashion(tmp_path / "fashion", "[prune]\nepochs = 1\n[quantize]\nenabled = false\n")
+    (folder / "adapter.py").write_text(
+        "def encode_labels(boxes, classes, shape):\n    raise KeyError('mine')\ndef loss(*_):\n    pass\n"
+    )
+    edit(folder, 'kind = "classification"', 'kind = "classification"\nadapter = "adapter.py"')
+    done = build(folder)
+    assert done.code == 5, done.err
+    assert "prune and recover" in done.err
+    found = rows(report_of(folder / "out"))
+    assert found["float32"]["accuracy"]["samples"] == 60
+    assert found["pruned-float32"]["status"] == "unscored"
+
+
+def scored(folder: Path, *names: str) -> None:
+    """Build ``folder``, which must succeed with these variants, all scored."""
+    done = build(folder)
+    assert done.code == 0, done.err
+    found = rows(report_of(folder / "out"))
+    assert set(found) == set(names)
+    assert all(row["accuracy"]["samples"] == 60 for row in found.values())
+
+
+def test_generic_task_from_a_saved_model(tmp_path: Path) -> None:
+    folder = fashion(tmp_path / "fashion", "")
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    model.export(folder / "saved", format="tf_saved_model", verbose=False)
+    edit(folder, '"model.keras"', '"saved"')
+    edit(folder, 'kind = "classification"', 'kind = "generic"')
+    for name in ("test", "train"):  # a generic task has no labels
+        path = folder / f"data/{name}.npz"
+        with np.load(path) as stored:
+            x = stored["x"]
+        np.savez(path, x=x)
+    scored(folder, "float32", "int8")
+
+
+def test_h5_source(tmp_path: Path) -> None:
+    folder = fashion(tmp_path / "fashion")
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    model.save(folder / "model.h5")
+    edit(folder, '"model.keras"', '"model.h5"')
+    scored(folder, "float32", "int8")
+
+
+def test_onnx_source_made_by_convert(tmp_path: Path) -> None:
+    folder = fashion(tmp_path / "fashion", target="jetson-orin-nano")
+    done = edgekit("convert", "-c", folder, "-o", folder / "made")
+    assert done.code == 0, done.err
+    [path] = [Path(line) for line in done.out.splitlines() if "float32" in line]
+    shutil.copyfile(path, folder / "model.onnx")
+    edit(folder, '"model.keras"', '"model.onnx"')
+    done = build(folder)
+    assert done.code == 0, done.err
+    found = rows(report_of(folder / "out"))
+    assert "float32" in found
+    assert len(found) > 1
+    assert all(row["accuracy"]["samples"] == 60 for row in found.values())
+
+
+def test_the_samples_are_where_the_tests_look() -> None:
+    assert (FASHION / "edgekit.toml").is_file()
+    assert (DETECTOR / "edgekit.toml").is_file()

@@ -1,0 +1,173 @@
+"""A build against the world: full disk, read-only folder, Ctrl-C, kill -9, another build in the same folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from project import ONE_EPOCH, command, digests, edgekit, environment, fashion, report_of
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts and /proc are Linux's")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return fashion(tmp_path / "fashion")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MB in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+class Running:
+    """A build that is under way, in its own process group, with its stderr in a file."""
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        self.log = folder / f"{out.name}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command("build", "-c", folder, "-o", out), stdout=subprocess.DEVNULL, stderr=log,
+                env=environment(), start_new_session=True,
+            )  # fmt: skip
+
+    def wait_for_steps(self, count: int) -> None:
+        """Return when ``count`` steps are done and the next one runs in a child."""
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            if self.log.read_text().count("✓") >= count and self.children():
+                time.sleep(0.5)  # into the child's work
+                if self.children():
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"no {count} steps in 90 s: {self.log.read_text()}")
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=3)
+    return not alive
+
+
+@linux
+@pytest.mark.slow
+def test_full_disk_then_space_again(recipe: Path, disk: Path) -> None:
+    filler = disk / "filler"
+    room = os.statvfs(disk)
+    filler.write_bytes(bytes(room.f_bavail * room.f_frsize - 300_000))
+    done = edgekit("build", "-c", recipe, "-o", disk / "out")
+    assert done.code == 5, done.err
+    assert "Traceback (most recent call last)" not in done.out
+    assert "full" in done.err or "No space left on device" in done.err
+    assert "--output DIR" in done.err
+    report = disk / "out/report.json"
+    assert not report.is_file() or report_of(disk / "out")["exit_code"] == 5
+
+    filler.unlink()
+    done = edgekit("build", "-c", recipe, "-o", disk / "out")
+    assert done.code == 0, done.err
+    assert report_of(disk / "out")["exit_code"] == 0
+
+
+@linux
+def test_read_only_disk(recipe: Path, disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    done = edgekit("build", "-c", recipe, "-o", disk / "out")
+    assert done.code == 5, done.err
+    assert "Read-only file system" in done.err
+    assert str(disk / "out") in done.err.replace("\n", "")
+    assert "--output DIR" in done.err
+
+
+def test_a_file_where_the_build_folder_should_be(recipe: Path) -> None:
+    (recipe / "out").write_text("mine")
+    done = edgekit("build", "-c", recipe, "-o", recipe / "out")
+    assert done.code == 5, done.err
+    assert "--output DIR" in done.err
+    assert (recipe / "out").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(recipe: Path) -> None:
+    out = recipe / "out"
+    running = Running(recipe, out)
+    running.wait_for_steps(1)
+    children = running.children()
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(timeout=5) == 130
+    assert gone(children), children
+    text = running.log.read_text()
+    assert "interrupted" in text
+    assert "Traceback" not in text
+    assert not (out / "report.json").exists()
+    assert not list((out / "store/tmp").iterdir())
+
+    done = edgekit("build", "-c", recipe, "-o", out)
+    assert done.code == 0, done.err
+    assert done.lines()[0].endswith("reused")
+    assert not done.lines()[-1].endswith("reused")
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_costs_one_step_and_no_byte(finished: Path, tmp_path: Path) -> None:
+    recipe = fashion(tmp_path / "another-folder", ONE_EPOCH)
+    out = recipe / "out"
+    running = Running(recipe, out)
+    running.wait_for_steps(2)
+    children = running.children()
+    running.process.kill()
+    running.process.wait(timeout=5)
+    assert gone(children), children  # the child dies with its parent
+    finished_steps = running.log.read_text().count("✓")
+
+    done = edgekit("build", "-c", recipe, "-o", out)
+    assert done.code == 0, done.err
+    assert all(line.endswith("reused") for line in done.lines()[:finished_steps]), done.err
+    assert not done.lines()[finished_steps].endswith("reused")
+    assert not list((out / "store/tmp").iterdir())
+
+    # The uninterrupted build in another folder is the measure: same recipe, same bytes.
+    assert digests(out / "variants") == digests(finished / "out/variants")
+    ours, theirs = digests(out / "artifacts"), digests(finished / "out/artifacts")
+    both = {name for name in set(ours) & set(theirs) if not name.endswith("/model.json")}
+    assert both  # which of two equally fast variants ships is timing's word; what both shipped is the same
+    assert {name: ours[name] for name in both} == {name: theirs[name] for name in both}
+
+
+@pytest.mark.slow
+def test_two_builds_at_once_in_one_folder(recipe: Path) -> None:
+    out = recipe / "out"
+    first = Running(recipe, out)
+    second = subprocess.run(
+        command("build", "-c", recipe, "-o", out), capture_output=True, text=True, env=environment(), timeout=120
+    )
+    assert first.process.wait(timeout=120) == 0, first.log.read_text()
+    assert second.returncode == 0, second.stderr
+    report = report_of(out)
+    made = digests(out)
+    assert {row["name"] for row in report["targets"][0]["variants"]} == {"float32", "int8"}
+    for row in report["targets"][0]["variants"]:
+        assert made[row["file"]] == row["sha256"]
+    both = first.log.read_text().splitlines() + second.stderr.splitlines()
+    steps = [line.rstrip() for line in both if line.startswith("✓")]
+    reused = [line for line in steps if line.endswith("reused")]
+    assert len(steps) == 16
+    assert len(reused) == 8  # every step was made once, by one of the two
+    assert not list((out / "store/tmp").iterdir())
