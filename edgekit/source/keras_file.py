@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import shutil
 import tempfile
 import zipfile
@@ -20,6 +21,9 @@ from edgekit.source.keras_weights import Weights, scan
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MAX_CONFIG_BYTES = 256 << 20
 _SAVE_AGAIN = "Copy the file again, or save it again with model.save('model.keras')."
+# What zipfile and h5py raised for archives with random bytes overwritten; RuntimeError covers encrypted members.
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
+_HDF5_DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
 def read_archive(path: Path) -> Contents:
@@ -33,7 +37,7 @@ def read_archive(path: Path) -> Contents:
                     shutil.copyfileobj(member, weights, 1 << 20)
                 found = check(_parse(config, path), path)
                 return _contents(found, _scan(weights, "", path))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_DAMAGE as error:
         raise RecipeError(f"{path} is not a readable .keras file: {error} (truncated?)", _SAVE_AGAIN) from error
 
 
@@ -44,7 +48,7 @@ def read_hdf5(path: Path) -> Contents:
             config = file.attrs.get("model_config")
             has_weights = "model_weights" in file
             trained = "optimizer_weights" in file
-    except OSError as error:
+    except _HDF5_DAMAGE as error:
         raise RecipeError(f"{path} is not a readable .h5 file: {_short(error)} (truncated?)", _SAVE_AGAIN) from error
     if config is None or not has_weights:
         raise RecipeError(
@@ -96,7 +100,7 @@ def _scan(stream: IO[bytes], group: str, path: Path) -> Weights:
     try:
         with h5py.File(stream, "r") as file:
             return scan(file[group] if group else file, path)
-    except (OSError, KeyError, RuntimeError) as error:
+    except _HDF5_DAMAGE as error:
         raise RecipeError(f"{path} has damaged weights: {_short(error)}", _SAVE_AGAIN) from error
 
 
