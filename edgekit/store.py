@@ -74,10 +74,10 @@ class Store:
         folder = self.folder / key
         try:
             files: dict[str, str] = json.loads((folder / ENTRY).read_text())["files"]
-            whole = all(digest(folder / name) == sha for name, sha in files.items())
+            whole = RESULT in files and all(digest(folder / name) == sha for name, sha in files.items())
         except FileNotFoundError:
             whole = False
-        except (ValueError, KeyError, OSError):
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):  # an index that is no index
             whole = False
         if whole:
             return Entry(folder, reused=True)
