@@ -177,6 +177,7 @@ def test_generic_task_from_a_saved_model(tmp_path: Path) -> None:
     scored(folder, "float32", "int8")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras with NumPy 2
 def test_h5_source(tmp_path: Path) -> None:
     folder = fashion(tmp_path / "fashion")
     model = keras.saving.load_model(folder / "model.keras", compile=False)

@@ -43,6 +43,8 @@ class Running:
             self.process = subprocess.Popen(
                 command("build", "-c", folder, "-o", out), stdout=subprocess.DEVNULL, stderr=log,
                 env=environment(), start_new_session=True,
+                # a shell's background jobs ignore SIGINT and pass that on
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
 
     def wait_for_steps(self, count: int) -> None:
