@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,11 @@ from edgekit.errors import RecipeError
 Array = npt.NDArray[Any]
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 MAX_PIXELS = 64_000_000
+# What numpy and zipfile raised for files with random bytes overwritten; RuntimeError covers encrypted members.
+_NPZ_DAMAGE = (
+    *(OSError, ValueError, EOFError, SyntaxError, RuntimeError, MemoryError, KeyError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,7 @@ class Dataset:
         else:
             missing = [spec.name for spec in specs if spec.name not in self.arrays]
             if missing:
-                raise RecipeError(
-                    f"{self.origin} has no array named {missing[0]!r}, which is an input of the model."
-                )
+                raise RecipeError(f"{self.origin} has no array named {missing[0]!r}, which is an input of the model.")
             loaded = {spec.name: self.preprocess.apply(self.arrays[spec.name][index]) for spec in specs}
         return {spec.name: _fit(loaded[spec.name], spec, self.name(index)) for spec in specs}
 
@@ -132,18 +138,14 @@ class Dataset:
                 problems.append(f"{self.origin}: array {name!r} holds NaN or infinite values.")
         if problems:
             more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
-            raise RecipeError(
-                "\n".join(problems[:5]) + more, "Remove or repair them; edgekit does not skip samples."
-            )
+            raise RecipeError("\n".join(problems[:5]) + more, "Remove or repair them; edgekit does not skip samples.")
 
     def _only_array(self) -> Array:
         if len(self.arrays) == 1:
             return next(iter(self.arrays.values()))
         if "x" in self.arrays:
             return self.arrays["x"]
-        raise RecipeError(
-            f"{self.origin} holds {sorted(self.arrays)}; expected one array of samples named x."
-        )
+        raise RecipeError(f"{self.origin} holds {sorted(self.arrays)}; expected one array of samples named x.")
 
 
 def read_image(path: Path, preprocess: Preprocess) -> Array:
@@ -182,36 +184,43 @@ def open_dataset(
     return KINDS[kind](path, labels, preprocess, labelled, tuple(classes))
 
 
-def _coco(
-    path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]
-) -> Dataset:
+def _coco(path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]) -> Dataset:
     if not labelled or labels is None:
         return Dataset(path, preprocess, files=_images(path), classes=classes)
+    names, annotated = _annotations(labels)
+    if classes and names != tuple(classes):
+        raise RecipeError(f"task.classes {list(classes)} are not the categories of {labels}: {list(names)}.")
+    files = [path / name for name in annotated]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise RecipeError(f"{labels} names {len(missing)} image(s) that are not in {path}, first {missing[0]!r}.")
+    if not files:
+        raise RecipeError(f"{labels} names no image.")
+    return Dataset(path, preprocess, files=files, truth=list(annotated.values()), classes=names)
+
+
+def _annotations(labels: Path) -> tuple[tuple[str, ...], dict[str, Boxes]]:
+    """Return the categories' names by id, and every image's boxes by file name, both in order."""
     document = _read_json(labels)
     try:
         categories = sorted(document["categories"], key=lambda category: category["id"])
         position = {category["id"]: index for index, category in enumerate(categories)}
-        images = sorted(document["images"], key=lambda image: image["file_name"])
-        boxes: dict[Any, list[tuple[list[float], int]]] = {image["id"]: [] for image in images}
+        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
+        boxes: dict[Any, list[tuple[list[float], int]]] = {identity: [] for identity in names}
         for annotation in document["annotations"]:
-            x, y, width, height = annotation["bbox"]
+            x, y, width, height = map(float, annotation["bbox"])
+            if not (np.isfinite([x, y, width, height]).all() and width >= 0 and height >= 0):
+                raise ValueError(f"bbox {annotation['bbox']} of image {annotation['image_id']!r}")
             entry = ([x, y, x + width, y + height], position[annotation["category_id"]])
             boxes[annotation["image_id"]].append(entry)
+        if not len(names) == len(set(names.values())) == len(document["images"]):
+            raise ValueError("two images of one id or one file name")
+        if len(position) != len(categories):
+            raise ValueError("two categories of one id")
+        found = {names[identity]: _boxes(boxes[identity]) for identity in sorted(names, key=names.__getitem__)}
+        return tuple(str(category["name"]) for category in categories), found
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(f"{labels} is not a COCO annotation file: {error!r}") from error
-    names = tuple(str(category["name"]) for category in categories)
-    if classes and names != tuple(classes):
-        raise RecipeError(f"task.classes {list(classes)} are not the categories of {labels}: {list(names)}.")
-    files = [path / image["file_name"] for image in images]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise RecipeError(
-            f"{labels} names {len(missing)} image(s) that are not in {path}, first {missing[0]!r}."
-        )
-    if not files:
-        raise RecipeError(f"{labels} names no image.")
-    truth = [_boxes(boxes[image["id"]]) for image in images]
-    return Dataset(path, preprocess, files=files, truth=truth, classes=names)
 
 
 def _imagefolder(
@@ -219,7 +228,9 @@ def _imagefolder(
 ) -> Dataset:
     if not labelled:
         return Dataset(path, preprocess, files=_images(path), classes=classes)
-    folders = sorted(item for item in _existing(path).iterdir() if item.is_dir())
+    if not _existing(path).is_dir():
+        raise RecipeError(f"{path} is not a folder of class folders.")
+    folders = sorted(item for item in path.iterdir() if item.is_dir())
     names = tuple(classes) or tuple(folder.name for folder in folders)
     unknown = [folder.name for folder in folders if folder.name not in names]
     if unknown:
@@ -234,22 +245,21 @@ def _imagefolder(
     return Dataset(path, preprocess, files=files, truth=np.array(truth), classes=names)
 
 
-def _npz(
-    path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]
-) -> Dataset:
+def _npz(path: Path, labels: Path | None, preprocess: Preprocess, labelled: bool, classes: Sequence[str]) -> Dataset:
+    if not zipfile.is_zipfile(_existing(path)):
+        raise RecipeError(f"{path} is not an .npz file.", "Write it with numpy.savez(path, x=samples, y=labels).")
     try:
-        with np.load(_existing(path), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays: dict[str, Array] = {name: stored[name] for name in stored.files}
+    except _NPZ_DAMAGE as error:
         raise RecipeError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
+    odd = sorted(name for name, array in arrays.items() if not array.ndim or array.dtype.kind not in "biuf")
+    if odd:
+        raise RecipeError(f"{path}: the array {odd[0]!r} does not hold one number or row of numbers per sample.")
     truth = arrays.pop("y", None)
-    lengths = {len(array) for array in arrays.values() if array.ndim} | (
-        {len(truth)} if truth is not None else set()
-    )
+    lengths = {len(array) for array in (*arrays.values(), *([] if truth is None else [truth]))}
     if len(lengths) != 1 or 0 in lengths or not arrays:
-        raise RecipeError(
-            f"{path} must hold arrays with one row per sample; found {len(arrays)} of lengths {lengths}."
-        )
+        raise RecipeError(f"{path} must hold arrays with one row per sample; found {len(arrays)} of lengths {lengths}.")
     return Dataset(path, preprocess, arrays=arrays, truth=truth, classes=classes)
 
 
