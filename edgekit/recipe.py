@@ -20,7 +20,9 @@ FILE_NAME = "edgekit.toml"
 TaskKind = Literal["detection", "classification", "generic"]
 DataKind = Literal["coco", "imagefolder", "npz"]
 Precision = Literal["float32", "float16", "int8", "int8-weights"]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Pixels = Annotated[int, Field(ge=1)]
 
 
 class Table(BaseModel):
@@ -54,9 +56,7 @@ class DataTable(Table):
     test: Path = Field(description="labelled samples every figure is scored on")
     test_labels: Path | None = Field(None, description="coco: the annotations of test")
     calibration: Path = Field(description="unlabelled samples, disjoint from test")
-    train: Path | None = Field(
-        None, description="labelled samples for recovery after pruning, disjoint from test"
-    )
+    train: Path | None = Field(None, description="labelled samples for recovery after pruning, disjoint from test")
     train_labels: Path | None = None
 
     @model_validator(mode="after")
@@ -73,22 +73,24 @@ class DataTable(Table):
 class PreprocessTable(Table):
     """x = (pixel - mean) * scale."""
 
-    size: tuple[int, int] | None = Field(None, description="height, width in pixels; samples must have it")
+    size: tuple[Pixels, Pixels] | None = Field(None, description="height, width in pixels; samples must have it")
     color: Literal["rgb", "bgr", "gray"] = "rgb"
-    mean: tuple[float, ...] = (0.0,)
-    scale: tuple[float, ...] = (1.0,)
+    mean: tuple[Finite, ...] = Field((0.0,), min_length=1)
+    scale: tuple[Finite, ...] = Field((1.0,), min_length=1)
+
+    @model_validator(mode="after")
+    def _one_value_or_one_per_channel(self) -> PreprocessTable:
+        if len({len(self.mean), len(self.scale)} - {1}) > 1:
+            raise ValueError(f"mean has {len(self.mean)} values and scale {len(self.scale)}; one, or one per channel")
+        return self
 
 
 class BudgetTable(Table):
-    accuracy_drop: Positive | None = Field(
-        1.0, description="points of the primary metric against the float model"
-    )
+    accuracy_drop: Positive | None = Field(1.0, description="points of the primary metric against the float model")
     latency_ms: Positive | None = Field(None, description="p50 on the target's device")
     model_mb: Positive | None = None
     memory_mb: Positive | None = Field(None, description="peak memory of the process that runs it")
-    speedup: Positive | None = Field(
-        None, description="against the float, unpruned model, same runtime and threads"
-    )
+    speedup: Positive | None = Field(None, description="against the float, unpruned model, same runtime and threads")
 
 
 class PruneTable(Table):
@@ -103,9 +105,7 @@ class PruneTable(Table):
     learning_rate: Positive = 1.5e-3
     distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
     ema: bool = False
-    augment: bool = Field(
-        True, description="half of the steps see mixed images that the unpruned model labels"
-    )
+    augment: bool = Field(True, description="half of the steps see mixed images that the unpruned model labels")
     seed: int = 0
 
 
@@ -128,9 +128,22 @@ class ProfileTable(Table):
     bootstrap: int = Field(200, ge=20, description="resamples behind each accuracy interval")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _room_to_measure(self) -> ProfileTable:
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(f"max_seconds {self.max_seconds} is less than min_seconds {self.min_seconds}")
+        return self
+
 
 class TargetsTable(Table):
     names: tuple[str, ...] = Field(min_length=1, description="shipped names or paths of your own .toml files")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> TargetsTable:
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return self
 
 
 class Recipe(Table):
@@ -166,7 +179,9 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
     for key, value in (overrides or {}).items():
         table, _, name = key.partition(".")
-        document.setdefault(table, {})[name] = value
+        written = document.setdefault(table, {})
+        if isinstance(written, dict):  # otherwise a mistake, reported below
+            written[name] = value
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
@@ -181,9 +196,7 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
 
 def fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what the recipe says (not of where it lies)."""
-    return hashlib.sha256(
-        recipe.model_dump_json(exclude={"model": {"path"}, "data": True}).encode()
-    ).hexdigest()
+    return hashlib.sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True}).encode()).hexdigest()
 
 
 def _explain(item: Any) -> str:
@@ -202,11 +215,7 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
     table: type[BaseModel] = Recipe
     for part in location[:-1]:
         field = table.model_fields.get(str(part))
-        if (
-            field is None
-            or not isinstance(field.annotation, type)
-            or not issubclass(field.annotation, BaseModel)
-        ):
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
             return []
         table = field.annotation
     return [field.alias or name for name, field in table.model_fields.items()]
