@@ -95,9 +95,7 @@ def _missing(step: Step, outcome: Outcome) -> str:
     refs: list[Ref] = []
     arguments = _present(step.arguments, outcome) if step.tolerant else step.arguments
     _map(arguments, refs.append, lambda path: None)
-    if step.tolerant and not all(
-        arguments[name] for name in arguments if isinstance(step.arguments[name], list)
-    ):
+    if step.tolerant and not all(arguments[name] for name in arguments if isinstance(step.arguments[name], list)):
         _map(step.arguments, refs.append, lambda path: None)
     return next((ref.step for ref in refs if ref.step not in outcome.entries), "")
 
@@ -142,9 +140,7 @@ _SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "ru
 @cache
 def _code(stage: str) -> str:
     package = Path(__file__).parent
-    return key_of(
-        {name: digest_of_sources(package / name) for name in (stage, *_SHARED)} | {"edgekit": __version__}
-    )
+    return key_of({name: digest_of_sources(package / name) for name in (stage, *_SHARED)} | {"edgekit": __version__})
 
 
 def digest_of_sources(path: Path) -> str:

@@ -20,8 +20,7 @@ def latency(artifacts: list[Path], threads: int, device: str, seconds: float) ->
             "Files of different formats cannot be compared in one run.", "Profile them one format at a time."
         )
     jobs = [
-        {"name": str(path), "path": path.resolve(), "format": _format(path), "expected": None}
-        for path in artifacts
+        {"name": str(path), "path": path.resolve(), "format": _format(path), "expected": None} for path in artifacts
     ]
     settings = {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
     arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings}

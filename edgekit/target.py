@@ -97,5 +97,6 @@ def load(name: str) -> Target:
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise RecipeError(
-            f"{path} is not a valid target:\n" + "\n".join(lines), "Start from a copy of a shipped one: edgekit targets"
+            f"{path} is not a valid target:\n" + "\n".join(lines),
+            "Start from a copy of a shipped one: edgekit targets",
         ) from error

@@ -36,7 +36,6 @@ def train_classifier(
 def top1_accuracy(model: keras.Model, x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> float:
     """Return the fraction of samples whose most probable class is the labelled one."""
     outputs = [
-        np.asarray(model(x[start : start + 250], training=False)["probabilities"])
-        for start in range(0, len(x), 250)
+        np.asarray(model(x[start : start + 250], training=False)["probabilities"]) for start in range(0, len(x), 250)
     ]
     return float((np.concatenate(outputs).argmax(axis=1) == y).mean())

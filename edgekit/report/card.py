@@ -39,9 +39,7 @@ def _number(name: str, value: str, note: Markup | str, *, words: bool = False) -
 def _speed(baseline: Variant, shipped: Variant) -> Markup:
     before, after = usable_latency(baseline), usable_latency(shipped)
     if before is None or after is None:
-        return _number(
-            "Speed-up", "not measured", figures.why_untimed(shipped).partition(": ")[2], words=True
-        )
+        return _number("Speed-up", "not measured", figures.why_untimed(shipped).partition(": ")[2], words=True)
     speedup = 1.0 if shipped.name == baseline.name else shipped.speedup
     place = "on this host" if after.place == "host" else "on the device"
     times = f"{figures.milliseconds(before.min_ms)} → {figures.milliseconds(after.min_ms)}"

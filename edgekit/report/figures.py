@@ -65,13 +65,7 @@ def count(value: int) -> str:
 
 def factor(value: float) -> str:
     """Return e.g. ``6.1x``; two digits near one, where one digit would hide the direction."""
-    return (
-        f"{value:.2f}{TIMES}"
-        if value < 1.2
-        else f"{value:.1f}{TIMES}"
-        if value < 99.5
-        else f"{value:.0f}{TIMES}"
-    )
+    return f"{value:.2f}{TIMES}" if value < 1.2 else f"{value:.1f}{TIMES}" if value < 99.5 else f"{value:.0f}{TIMES}"
 
 
 def points(value: float) -> str:

@@ -32,9 +32,7 @@ def load(path: Path) -> Report:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(
-            f"{path}: {error.strerror or error}", "Name a build folder's report.json."
-        ) from error
+        raise RecipeError(f"{path}: {error.strerror or error}", "Name a build folder's report.json.") from error
     except ValueError as error:
         raise RecipeError(f"{path}: not JSON: {error}", "Name a build folder's report.json.") from error
     version = data.get("schema_version") if isinstance(data, dict) else None

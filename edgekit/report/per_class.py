@@ -18,9 +18,7 @@ def per_class(target: TargetReport) -> Markup | None:
     if not before_values or not after_values:
         return None
     changes = {
-        name: (after_values[name] - value) * 100
-        for name, value in before_values.items()
-        if name in after_values
+        name: (after_values[name] - value) * 100 for name, value in before_values.items() if name in after_values
     }
     rows = [
         [

@@ -60,14 +60,10 @@ class Latency(Model):
     samples_ns: list[int] = Field(
         description="raw time per call, in the order measured (a group's mean for very short calls)"
     )
-    calls_per_sample: int = Field(
-        description="calls in one timed group; 1 where a call is far above timer noise"
-    )
+    calls_per_sample: int = Field(description="calls in one timed group; 1 where a call is far above timer noise")
     load_ms: float
     first_call_ms: float
-    peak_memory_bytes: int = Field(
-        description="VmHWM of a fresh process that loaded and ran only this artifact"
-    )
+    peak_memory_bytes: int = Field(description="VmHWM of a fresh process that loaded and ran only this artifact")
     flags: list[str] = Field(default=[], description="unstable | throttled | busy | emulated | cpu_fallback")
     ops: list[OpTime] = Field(default=[], description="empty where the runtime gives none")
     ops_note: str = Field(default="", description="why there are no per-op times, if so")
@@ -80,9 +76,7 @@ class Variant(Model):
     steps: list[str] = Field(description="what was done, in order: prune, quantize")
     format: str
     precision: str
-    file: str = Field(
-        description="path of the artifact, relative to the build folder; empty if it was not made"
-    )
+    file: str = Field(description="path of the artifact, relative to the build folder; empty if it was not made")
     sha256: str
     size_bytes: int
     parameters: int | None = None
@@ -90,9 +84,7 @@ class Variant(Model):
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     latency_note: str = Field(default="", description="why there is no latency, if so")
-    speedup: float | None = Field(
-        default=None, description="baseline min_ms / this min_ms, interleaved in one run"
-    )
+    speedup: float | None = Field(default=None, description="baseline min_ms / this min_ms, interleaved in one run")
     speedup_p50: float | None = None
     status: Status
     cause: str = Field(default="", description="why it was dropped or could not be scored, as one sentence")

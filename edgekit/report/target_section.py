@@ -117,9 +117,7 @@ def _step_table(target: TargetReport) -> Markup | None:
             else figures.factor(gain.size_ratio),
             figures.factor(gain.speedup) if gain.speedup else missing("not measured"),
             missing("unknown") if gain.accuracy_points is None else figures.points(gain.accuracy_points),
-            join(
-                badge("kept" if gain.kept else "dropped", "met" if gain.kept else "dropped"), soft(gain.cause)
-            ),
+            join(badge("kept" if gain.kept else "dropped", "met" if gain.kept else "dropped"), soft(gain.cause)),
         ]
         for gain in target.steps
     ]

@@ -34,9 +34,7 @@ class Agent:
     def __init__(self) -> None:
         self._session: Any = None
 
-    def load(
-        self, path: str, runtime: str, threads: int, inputs: str | None = None, seed: int = 0
-    ) -> dict[str, Any]:
+    def load(self, path: str, runtime: str, threads: int, inputs: str | None = None, seed: int = 0) -> dict[str, Any]:
         """Load the model with the runtime module at ``runtime``, set its inputs and run it once.
 
         ``inputs`` is an .npz keyed by input name; without it the inputs are synthetic, from ``seed``.

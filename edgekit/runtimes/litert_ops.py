@@ -59,9 +59,7 @@ class _Library:
     def option(self, identifier: bytes, toml: bytes) -> Any:
         """Make an option block; the library frees the text with the function given along."""
         text = _POINTER(self._libc.strdup(toml))
-        return self.make(
-            "LiteRtCreateOpaqueOptions", identifier, text, ctypes.cast(self._libc.free, _POINTER)
-        )
+        return self.make("LiteRtCreateOpaqueOptions", identifier, text, ctypes.cast(self._libc.free, _POINTER))
 
 
 def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
@@ -129,12 +127,8 @@ def _buffers(library: _Library, environment: Any, compiled: Any, graph: Any, sid
         tensor = library.make(f"LiteRtGetSubgraph{side}", graph, _SIZE(index))
         tensor_type = ctypes.create_string_buffer(_TENSOR_TYPE_BYTES)
         library.call("LiteRtGetRankedTensorType", tensor, tensor_type)
-        needs = library.make(
-            f"LiteRtGetCompiledModel{side}BufferRequirements", compiled, _SIZE(0), _SIZE(index)
-        )
-        buffer = library.make(
-            "LiteRtCreateManagedTensorBufferFromRequirements", environment, tensor_type, needs
-        )
+        needs = library.make(f"LiteRtGetCompiledModel{side}BufferRequirements", compiled, _SIZE(0), _SIZE(index))
+        buffer = library.make("LiteRtCreateManagedTensorBufferFromRequirements", environment, tensor_type, needs)
         library.call("LiteRtClearTensorBuffer", buffer)
         handles.append(buffer)
     return (_POINTER * len(handles))(*handles)

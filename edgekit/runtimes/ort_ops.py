@@ -47,10 +47,7 @@ def summarize(events: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
             name = event["name"][: -len(_KERNEL)]
             times.setdefault(name, []).append(int(event["dur"]))
             kinds[name] = event["args"]["op_name"]
-    return [
-        {"name": name, "kind": kinds[name], "ms": median(spent[-runs:]) / 1000}
-        for name, spent in times.items()
-    ]
+    return [{"name": name, "kind": kinds[name], "ms": median(spent[-runs:]) / 1000} for name, spent in times.items()]
 
 
 def _zeros(node: Any) -> Any:

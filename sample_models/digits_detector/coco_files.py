@@ -55,9 +55,7 @@ def write_labelled(scenes: Iterable[tuple[bytes, Scene]], folder: Path) -> None:
         "annotations": annotations,
         "categories": [{"id": digit, "name": str(digit)} for digit in range(10)],
     }
-    folder.with_suffix(".json").write_text(
-        json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8"
-    )
+    folder.with_suffix(".json").write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def read_images(folder: Path, annotation_file: Path) -> tuple[list[int], npt.NDArray[np.float32]]:

@@ -70,9 +70,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: this sample)")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--train-scenes", type=int, default=8000, help="scenes composed for training")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the training; the scenes' seeds are fixed"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training; the scenes' seeds are fixed")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of every hidden width")
     parser.add_argument("--skip-training", action="store_true", help="write the data only")
     parser.add_argument("--snapshot", type=Path, help="also save the model here after each epoch")

@@ -43,9 +43,7 @@ def build_detector(width_multiplier: float = 1.0) -> keras.Model:
     x = _upsample_and_join(stride16, stride8, middle, "neck8")
     x = _conv_bn_relu(x, middle, 3, "neck8_mix")
     x = _upsample_and_join(x, stride4, head, "neck4")
-    return keras.Model(
-        image, {"boxes": _box_head(x, head), "scores": _score_head(x, head)}, name="digits_detector"
-    )
+    return keras.Model(image, {"boxes": _box_head(x, head), "scores": _score_head(x, head)}, name="digits_detector")
 
 
 def _box_head(features: Any, width: int) -> Any:

@@ -112,9 +112,7 @@ def _stretch_digit(digit: npt.NDArray[np.float32], rng: np.random.Generator) -> 
     low, high = np.log(DIGIT_HEIGHTS_PX)
     height = round(float(np.exp(rng.uniform(low, high))))
     width = max(10, round(height * rng.uniform(0.75, 1.15)))
-    image = Image.fromarray(np.pad(digit, 1)).resize(
-        (width * 10 // 8, height * 10 // 8), Image.Resampling.BICUBIC
-    )
+    image = Image.fromarray(np.pad(digit, 1)).resize((width * 10 // 8, height * 10 // 8), Image.Resampling.BICUBIC)
     image = image.rotate(rng.uniform(-12, 12), Image.Resampling.BILINEAR)
     return np.clip((np.asarray(image) - 0.2) * 1.8, 0.0, 1.0).astype(np.float32)
 

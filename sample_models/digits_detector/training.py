@@ -62,6 +62,4 @@ def train_detector(
 def _batch(scenes: list[Scene]) -> tuple[Any, dict[str, Any]]:
     images = np.stack([scene.pixels for scene in scenes]).astype(np.float32) / 255.0
     encoded = [adapter.encode_labels(scene.boxes, scene.classes, images.shape[1:]) for scene in scenes]
-    return tf.constant(images), {
-        key: tf.constant(np.stack([one[key] for one in encoded])) for key in encoded[0]
-    }
+    return tf.constant(images), {key: tf.constant(np.stack([one[key] for one in encoded])) for key in encoded[0]}

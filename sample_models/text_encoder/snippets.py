@@ -56,9 +56,7 @@ def collect_snippets(site_packages: Path) -> dict[str, Snippets]:
 
 def draw_balanced(snippets: Snippets, per_topic: int, rng: np.random.Generator) -> Snippets:
     """Draw up to `per_topic` snippets of each topic, in random order."""
-    chosen = [
-        rng.permutation(np.nonzero(snippets.topics == topic)[0])[:per_topic] for topic in range(len(TOPICS))
-    ]
+    chosen = [rng.permutation(np.nonzero(snippets.topics == topic)[0])[:per_topic] for topic in range(len(TOPICS))]
     order = rng.permutation(np.concatenate(chosen))
     return Snippets([snippets.words[row] for row in order], snippets.topics[order])
 

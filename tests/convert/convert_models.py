@@ -35,9 +35,7 @@ def detector() -> keras.Model:
 
 def gelu() -> keras.Model:
     inputs = keras.Input((12,), name="features")
-    return _filled(
-        keras.Model(inputs, layers.Dense(4, name="out")(layers.Dense(8, activation="gelu")(inputs)))
-    )
+    return _filled(keras.Model(inputs, layers.Dense(4, name="out")(layers.Dense(8, activation="gelu")(inputs))))
 
 
 def attention() -> keras.Model:
@@ -83,9 +81,7 @@ def two_inputs() -> keras.Model:
     image = keras.Input((8, 8, 1), name="z_image")
     extra = keras.Input((3,), name="a_extra")
     x = layers.Concatenate()([layers.Flatten()(layers.Conv2D(2, 3)(image)), extra])
-    return _filled(
-        keras.Model([image, extra], [layers.Dense(2, name="first")(x), layers.Dense(1, name="other")(x)])
-    )
+    return _filled(keras.Model([image, extra], [layers.Dense(2, name="first")(x), layers.Dense(1, name="other")(x)]))
 
 
 def gated() -> keras.Model:

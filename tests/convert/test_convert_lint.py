@@ -32,9 +32,7 @@ def qdq(**change: Any) -> onnx.ModelProto:
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["xq"], "q", axis=1),
         helper.make_node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"], "dq", axis=1),
-        helper.make_node(
-            "DequantizeLinear", ["weight", "weight_scale"], ["wd"], "wdq", axis=change.get("axis", 0)
-        ),
+        helper.make_node("DequantizeLinear", ["weight", "weight_scale"], ["wd"], "wdq", axis=change.get("axis", 0)),
         helper.make_node("Conv", ["xd", "wd", "bias"], ["y"], "conv"),
     ]
     nodes += change.get("nodes", [])

@@ -42,9 +42,7 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize(
-    ("precision", "scheme"), [("int8", "tensorrt"), ("int8", "cpu"), ("int8-weights", "cpu")]
-)
+@pytest.mark.parametrize(("precision", "scheme"), [("int8", "tensorrt"), ("int8", "cpu"), ("int8-weights", "cpu")])
 def test_files_run_close_to_float(graph: str, precision: str, scheme: str, tmp_path: Path) -> None:
     proto = GRAPHS[graph]()
     content, plan = planned(proto, tmp_path, precision, scheme)
@@ -102,9 +100,7 @@ def test_scales_are_the_plans_and_not_measured_again(tmp_path: Path) -> None:
 
 def test_attention_uses_dynamic_integer_products_on_the_cpu(tmp_path: Path) -> None:
     content, plan = planned(onnx_graphs.attention(), tmp_path, "int8", "cpu")
-    kinds = Counter(
-        node.op_type for node in onnx.load_from_string(onnx_quantized.emit(content, plan)).graph.node
-    )
+    kinds = Counter(node.op_type for node in onnx.load_from_string(onnx_quantized.emit(content, plan)).graph.node)
     assert kinds["MatMulInteger"] == 4
     assert kinds["Softmax"] == 1
     assert kinds["MatMul"] == 2

@@ -148,9 +148,7 @@ def test_metadata_keeps_the_buffers_aligned(case: Case) -> None:
         if buffer.DataLength():
             offsets.append(buffer._tab.Vector(buffer._tab.Offset(4)))
     assert offsets
-    assert all(
-        offset % 16 == 0 for offset in offsets
-    )  # the schema's force_align: kernels read 16 bytes at once
+    assert all(offset % 16 == 0 for offset in offsets)  # the schema's force_align: kernels read 16 bytes at once
     found = case.error(packed)
     assert found.passed, found.problem
 

@@ -110,9 +110,7 @@ def test_t3_recurrent_layers_are_unrolled_and_quantize(kind: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(("steps", "told"), [(None, "without a fixed length"), (300, "has 300 steps")])
-def test_t3_sequences_that_cannot_be_unrolled_are_refused(
-    steps: int | None, told: str, tmp_path: Path
-) -> None:
+def test_t3_sequences_that_cannot_be_unrolled_are_refused(steps: int | None, told: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=told):
         float_graph.export_keras(models.recurrent("LSTM", steps), tmp_path / "saved")
 
@@ -227,9 +225,7 @@ def test_a_users_saved_model_with_dynamic_batch(format: str, tmp_path: Path) -> 
 
 def test_a_saved_model_with_an_open_dimension_is_refused(tmp_path: Path) -> None:
     module = tf.Module()
-    module.f = tf.function(
-        lambda x: {"y": x * 2.0}, input_signature=[tf.TensorSpec([None, None], tf.float32, "x")]
-    )
+    module.f = tf.function(lambda x: {"y": x * 2.0}, input_signature=[tf.TensorSpec([None, None], tf.float32, "x")])
     tf.saved_model.save(module, str(tmp_path / "user"), signatures=module.f)
     with pytest.raises(UnsupportedError, match="'x' has a dimension without a size"):
         float_graph.resign(tmp_path / "user", tmp_path / "fixed")

@@ -193,9 +193,7 @@ class TestDeath:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG is of Linux")
 def test_an_agent_dies_with_its_parent_even_while_busy(model: Path) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", _PARENT, str(model)], stdout=subprocess.PIPE, cwd=AGENT.parents[2]
-    )
+    parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(model)], stdout=subprocess.PIPE, cwd=AGENT.parents[2])
     with parent:
         assert parent.stdout is not None
         agent = int(parent.stdout.readline())

@@ -29,8 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 def onnx_file(path: Path, body: str, size: int = 4) -> Path:
     text = (
-        '<ir_version: 8, opset_import: ["" : 18]> '
-        f"g (float[{size},{size}] x) => (float[{size},{size}] y) {{ {body} }}"
+        f'<ir_version: 8, opset_import: ["" : 18]> g (float[{size},{size}] x) => (float[{size},{size}] y) {{ {body} }}'
     )
     onnx.save(onnx.parser.parse_model(text), path)
     return path

@@ -51,9 +51,7 @@ def row(
 ) -> Variant:
     """Build a variant; steps and precision follow from the name, the speed-up from a 10 ms baseline."""
     precision = name.removeprefix("pruned-")
-    steps = (["prune"] if name.startswith("pruned") else []) + (
-        ["quantize"] if precision != "float32" else []
-    )
+    steps = (["prune"] if name.startswith("pruned") else []) + (["quantize"] if precision != "float32" else [])
     latency = timed_at(ms) if isinstance(ms, int | float) else ms
     fields: dict[str, Any] = {
         "name": name,
@@ -99,9 +97,7 @@ CASES = {
     "no limit, no drop is too much": Case([FLOAT, row("int8", 0.1, 4, 2)], "passed", "int8", budget=Budget()),
     "drop exactly on the budget": Case([FLOAT, row("int8", 0.89, 4, 2)], "passed", "int8"),
     "drop just over": Case([FLOAT, row("int8", 0.8899, 4, 2)], "missed", "float32"),
-    "over budget leaves the next best": Case(
-        [FLOAT, PRUNED, row("int8", 0.5, 4, 2)], "passed", "pruned-float32"
-    ),
+    "over budget leaves the next best": Case([FLOAT, PRUNED, row("int8", 0.5, 4, 2)], "passed", "pruned-float32"),
     "NaN accuracy is no accuracy": Case([FLOAT, row("int8", math.nan, 4, 2)], "unscored", ""),
     "no accuracy never ships": Case([FLOAT, PRUNED, row("int8", None, 1, 1)], "passed", "pruned-float32"),
     "nothing scored": Case([FLOAT, row("int8", None, 4, 2), row("pruned-int8", None, 2, 1)], "unscored", ""),
@@ -117,26 +113,18 @@ CASES = {
     "baseline emulated": Case([row("float32", 0.9, timed_at(10, flags=["emulated"]), 8), INT8], "failed", ""),
     "int8 slower than float": Case([FLOAT, row("int8", 0.9, 12, 2)], "passed", "float32"),
     "int8 1 % slower is noise": Case([FLOAT, row("int8", 0.9, 10.1, 2)], "passed", "int8"),
-    "int8 slower after pruning": Case(
-        [FLOAT, PRUNED, row("pruned-int8", 0.895, 6, 1)], "passed", "pruned-float32"
-    ),
+    "int8 slower after pruning": Case([FLOAT, PRUNED, row("pruned-int8", 0.895, 6, 1)], "passed", "pruned-float32"),
     "tie: the smaller": Case([FLOAT, row("int8", 0.9, 4.0, 2), row("mixed", 0.9, 3.95, 3)], "passed", "int8"),
-    "no tie: the faster": Case(
-        [FLOAT, row("int8", 0.9, 4.0, 2), row("mixed", 0.9, 3.8, 3)], "passed", "mixed"
-    ),
+    "no tie: the faster": Case([FLOAT, row("int8", 0.9, 4.0, 2), row("mixed", 0.9, 3.8, 3)], "passed", "mixed"),
     "pruning bought nothing": Case([FLOAT, row("pruned-float32", 0.9, 9.9, 7.9)], "passed", "float32"),
     "smaller is enough": Case([FLOAT, row("pruned-float32", 0.9, 10, 7.5)], "passed", "pruned-float32"),
-    "slower and worse, though smaller": Case(
-        [FLOAT, row("pruned-float32", 0.899, 11, 4)], "passed", "float32"
-    ),
+    "slower and worse, though smaller": Case([FLOAT, row("pruned-float32", 0.899, 11, 4)], "passed", "float32"),
     "variant untimed": Case([FLOAT, row("int8", 0.9, None, 2)], "unscored", ""),
     "speed-up not finite": Case([FLOAT, row("int8", 0.9, 4, 2, speedup=math.nan)], "unscored", ""),
     "emulated time is no time": Case(
         [FLOAT, PRUNED, row("int8", 0.9, timed_at(1, flags=["emulated"]), 2)], "passed", "pruned-float32"
     ),
-    "untimed target: most compressed": Case(
-        untimed(FLOAT, PRUNED, INT8, BOTH), "passed", "pruned-int8", timed=False
-    ),
+    "untimed target: most compressed": Case(untimed(FLOAT, PRUNED, INT8, BOTH), "passed", "pruned-int8", timed=False),
     "untimed: precision before size": Case(
         untimed(FLOAT, row("float16", 0.9, None, 1.5), INT8), "passed", "int8", timed=False
     ),
@@ -160,9 +148,7 @@ CASES = {
     "memory limit missed": Case([FLOAT, INT8], "missed", "int8", budget=Budget(memory_mb=19.9)),
     "speed-up limit missed": Case([FLOAT, INT8], "missed", "int8", budget=Budget(speedup=2.6)),
     "speed-up limit met": Case([FLOAT, INT8], "passed", "int8", budget=Budget(speedup=2.5)),
-    "dropped for worth and accuracy both: nothing is lost": Case(
-        [FLOAT, row("int8", 0.5, 12, 2)], "passed", "float32"
-    ),
+    "dropped for worth and accuracy both: nothing is lost": Case([FLOAT, row("int8", 0.5, 12, 2)], "passed", "float32"),
 }
 
 
@@ -258,8 +244,7 @@ def test_host_time_is_never_called_the_boards() -> None:
 def test_missed_budgets_are_told_in_words_and_digits_that_differ() -> None:
     report = verdict(FLOAT, INT8, budget=Budget(latency_ms=3.999, speedup=3))
     assert report.sentence.endswith(
-        "Budget missed: latency 3.999 ms (reached 4 ms on this host), "
-        "speed-up 3x (reached 2.5x on this host)."
+        "Budget missed: latency 3.999 ms (reached 4 ms on this host), speed-up 3x (reached 2.5x on this host)."
     )
     close = verdict(FLOAT, row("int8", 0.8899, 4, 2))
     assert "is top-1 -1.01 points" in close.sentence
@@ -314,9 +299,7 @@ def test_nan_never_reaches_the_report() -> None:
     report = verdict(FLOAT, PRUNED, row("int8", math.nan, 4, 2))
     assert report.variants[2].accuracy is None
     assert report.variants[2].status == "unscored"
-    odd = row(
-        "int8", scored(0.9, low=math.nan, high=math.inf, drop_points=math.nan), 4, 2, speedup_p50=math.nan
-    )
+    odd = row("int8", scored(0.9, low=math.nan, high=math.inf, drop_points=math.nan), 4, 2, speedup_p50=math.nan)
     for report in (verdict(FLOAT, odd), verdict(row("float32", 0.0, 10, 8), odd)):
         assert "nan" not in str(report.model_dump()).lower()
         assert "inf," not in str(report.model_dump()).lower()

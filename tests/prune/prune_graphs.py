@@ -55,9 +55,7 @@ def concat_add_two_outputs() -> keras.Model:
     a, b = conv(i, 24, "left"), conv(i, 40, "right")
     x = conv(L.Concatenate()([a, b]), 24, "merged")
     x = L.Add()([x, a])
-    return keras.Model(
-        i, [L.Conv2D(4, 1, name="heat")(x), L.Dense(3, name="label")(L.GlobalMaxPooling2D()(x))]
-    )
+    return keras.Model(i, [L.Conv2D(4, 1, name="heat")(x), L.Dense(3, name="label")(L.GlobalMaxPooling2D()(x))])
 
 
 def flatten_dense() -> keras.Model:
@@ -89,9 +87,7 @@ def nested() -> keras.Model:
     inner = keras.Model(j, conv(conv(j, 48, "a"), 32, "b"), name="backbone")
     i = image()
     x = inner(inner(conv(i, 32, "stem")))
-    block = keras.Sequential(
-        [L.Conv2D(24, 1, name="p"), L.LeakyReLU(), L.Conv2D(32, 1, name="q")], name="block"
-    )
+    block = keras.Sequential([L.Conv2D(24, 1, name="p"), L.LeakyReLU(), L.Conv2D(32, 1, name="q")], name="block")
     return keras.Model(i, L.Conv2D(4, 1, name="head")(block(x)))
 
 
@@ -151,14 +147,8 @@ def ssd_head() -> keras.Model:
     i = image()
     one = conv(i, 32, "one", strides=2)
     two = conv(one, 48, "two", strides=2)
-    boxes = [
-        L.Reshape((-1, 4))(L.Conv2D(8, 3, padding="same", name=f"box{k}")(x))
-        for k, x in enumerate((one, two))
-    ]
-    scores = [
-        L.Reshape((-1, 3))(L.Conv2D(6, 3, padding="same", name=f"cls{k}")(x))
-        for k, x in enumerate((one, two))
-    ]
+    boxes = [L.Reshape((-1, 4))(L.Conv2D(8, 3, padding="same", name=f"box{k}")(x)) for k, x in enumerate((one, two))]
+    scores = [L.Reshape((-1, 3))(L.Conv2D(6, 3, padding="same", name=f"cls{k}")(x)) for k, x in enumerate((one, two))]
     return keras.Model(
         i,
         {
@@ -205,9 +195,7 @@ def transformer() -> keras.Model:
         a = L.MultiHeadAttention(2, 16, name=f"attention{k}")(x, x)
         x = L.LayerNormalization()(L.Add()([x, a]))
         x = L.Add()([x, L.Dense(32, name=f"down{k}")(L.Dense(64, activation="gelu", name=f"up{k}")(x))])
-    return keras.Model(
-        i, L.Dense(4, activation="softmax", name="probabilities")(L.GlobalAveragePooling1D()(x))
-    )
+    return keras.Model(i, L.Dense(4, activation="softmax", name="probabilities")(L.GlobalAveragePooling1D()(x)))
 
 
 def transposed_and_1d() -> keras.Model:
@@ -284,8 +272,6 @@ def samples(model: keras.Model, count: int = 4, seed: int = 1) -> dict[str, Any]
         shape = (count, *tensor.shape[1:])
         integer = tensor.dtype.startswith("int")
         arrays[tensor.name] = (
-            random.integers(0, 50, shape).astype(tensor.dtype)
-            if integer
-            else random.random(shape, np.float32)
+            random.integers(0, 50, shape).astype(tensor.dtype) if integer else random.random(shape, np.float32)
         )
     return arrays

@@ -69,9 +69,7 @@ def test_l2_and_bn_follow_the_weights() -> None:
     one = list(graph.blocks[0].units)
     norms = np.sqrt(np.sum(weight_array(model.get_layer("one").kernel) ** 2, axis=(0, 1, 2)))
     np.testing.assert_allclose(l2(model, graph, {}, 0)[one], norms, rtol=1e-5)  # float32 against float64 sums
-    np.testing.assert_array_equal(
-        bn(model, graph, {}, 0)[one], np.abs(weight_array(model.get_layer("one_bn").gamma))
-    )
+    np.testing.assert_array_equal(bn(model, graph, {}, 0)[one], np.abs(weight_array(model.get_layer("one_bn").gamma)))
 
 
 def test_bn_refuses_a_model_without_batch_norm() -> None:

@@ -28,9 +28,7 @@ def reasons(plan: Plan) -> dict[str, tuple[str, str]]:
     return {decision.op: (decision.precision, decision.reason) for decision in plan.decisions}
 
 
-def test_decoding_and_normalization_stay_float(
-    detector: Path, ranges: dict[str, tuple[float, float]]
-) -> None:
+def test_decoding_and_normalization_stay_float(detector: Path, ranges: dict[str, tuple[float, float]]) -> None:
     found = reasons(decide(detector, "onnx", "int8", "cpu", ranges))
     for op in ("boxes", "scores", "detections"):
         assert found[op] == ("float32", "output decoding")
@@ -39,9 +37,7 @@ def test_decoding_and_normalization_stay_float(
         assert found[op] == ("int8", "")
 
 
-def test_pixels_and_scores_never_share_a_scale(
-    detector: Path, ranges: dict[str, tuple[float, float]]
-) -> None:
+def test_pixels_and_scores_never_share_a_scale(detector: Path, ranges: dict[str, tuple[float, float]]) -> None:
     plan = decide(detector, "onnx", "int8", "tensorrt", ranges)
     assert "detections" not in plan.ranges
     assert {"box_map", "score_map"} <= plan.ranges.keys()
@@ -115,9 +111,7 @@ def test_unknown_schemes_and_precisions_are_refused(detector: Path) -> None:
 
 
 def test_a_model_without_weights_has_nothing_to_quantize(tmp_path: Path) -> None:
-    proto = onnx_graphs.model(
-        [onnx_graphs.helper.make_node("Relu", ["x"], ["y"])], {}, {"x": [1, 4]}, {"y": [1, 4]}
-    )
+    proto = onnx_graphs.model([onnx_graphs.helper.make_node("Relu", ["x"], ["y"])], {}, {"x": [1, 4]}, {"y": [1, 4]})
     path = onnx_graphs.save(proto, tmp_path)
     with pytest.raises(UnsupportedError, match="no op that can be quantized"):
         decide(path, "onnx", "int8", "cpu", {"x": (0.0, 1.0), "y": (0.0, 1.0)})

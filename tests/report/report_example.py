@@ -39,9 +39,7 @@ INT8_OPS = {
 FALLBACK_OPS = {"Conv": 0.55, "QuantizeLinear": 0.2, "DequantizeLinear": 0.15, "QLinearConv": 0.1}
 
 
-def latency(
-    p50_ms: float, runtime: str, ops: dict[str, float], *, place: Place = "host", **extra: Any
-) -> Latency:
+def latency(p50_ms: float, runtime: str, ops: dict[str, float], *, place: Place = "host", **extra: Any) -> Latency:
     """Invent 120 calls: a sharp lower edge and a tail."""
     rng = random.Random(f"{p50_ms}{runtime}")
     calls = [p50_ms * (0.965 + 0.035 * rng.expovariate(1.0)) for _ in range(120)]
@@ -109,8 +107,7 @@ def with_speedups(rows: list[Variant]) -> list[Variant]:
     first = rows[0].latency
     assert first is not None
     return [
-        row.model_copy(update={"speedup": first.min_ms / row.latency.min_ms if row.latency else None})
-        for row in rows
+        row.model_copy(update={"speedup": first.min_ms / row.latency.min_ms if row.latency else None}) for row in rows
     ]
 
 
@@ -143,9 +140,7 @@ def pixel() -> TargetReport:
             latency_note="there is no artifact",
         ),
     ]
-    return judge(
-        "pixel-8", "Pixel 8", "android", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True
-    )
+    return judge("pixel-8", "Pixel 8", "android", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True)
 
 
 def browser() -> TargetReport:
@@ -154,9 +149,7 @@ def browser() -> TargetReport:
         variant("float32", 0.612, 4_936_000, latency(41.0, "litert", {}, threads=2), "tflite"),
         variant("int8", 0.588, 1_310_000, latency(19.5, "litert", {}, flags=["unstable", "busy"]), "tflite"),
     ]
-    return judge(
-        "browser", "Web browser", "browser", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True
-    )
+    return judge("browser", "Web browser", "browser", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True)
 
 
 def jetson() -> TargetReport:
@@ -174,9 +167,7 @@ def jetson() -> TargetReport:
             warnings=["scored in ONNX Runtime"],
         ),
     ]
-    return judge(
-        "jetson-orin-nano", "Jetson Orin Nano", "jetson", rows, Budget(accuracy_drop_points=0.6), timed=False
-    )
+    return judge("jetson-orin-nano", "Jetson Orin Nano", "jetson", rows, Budget(accuracy_drop_points=0.6), timed=False)
 
 
 def example(name: str = "Digits detector") -> Report:

@@ -73,9 +73,7 @@ def hostile() -> Report:
             "variants": rows,
         }
         gains = [
-            gain.model_copy(
-                update={"step": HOSTILE, "before": HOSTILE + gain.before, "after": HOSTILE + gain.after}
-            )
+            gain.model_copy(update={"step": HOSTILE, "before": HOSTILE + gain.before, "after": HOSTILE + gain.after})
             for gain in target.steps
         ]
         ends = {"baseline": HOSTILE + target.baseline, "shipped": HOSTILE + target.shipped, "steps": gains}
@@ -89,9 +87,7 @@ def hostile() -> Report:
             "warnings": [HOSTILE],
             "prune": report.prune.model_copy(update={"frozen": [HOSTILE]}),
             "source": report.source.model_copy(update={"path": HOSTILE, "task": HOSTILE}),
-            "environment": report.environment.model_copy(
-                update={"cpu": HOSTILE, "libraries": {HOSTILE: HOSTILE}}
-            ),
+            "environment": report.environment.model_copy(update={"cpu": HOSTILE, "libraries": {HOSTILE: HOSTILE}}),
         }
     )
 
@@ -197,11 +193,7 @@ def test_html_stays_small_with_long_measurements() -> None:
     for target in report.targets:
         rows = [
             row.model_copy(
-                update={
-                    "latency": row.latency.model_copy(
-                        update={"samples_ns": list(range(10**6, 10**6 + 20000))}
-                    )
-                }
+                update={"latency": row.latency.model_copy(update={"samples_ns": list(range(10**6, 10**6 + 20000))})}
             )
             if row.latency
             else row

@@ -91,9 +91,7 @@ def left_axis(
     for value in at:
         y = scale(value)
         parts.append(tag("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
-        parts.append(
-            tag("text", f"{value:.{digits}f}", x=left - 6, y=y + 4, text_anchor="end", class_="tick")
-        )
+        parts.append(tag("text", f"{value:.{digits}f}", x=left - 6, y=y + 4, text_anchor="end", class_="tick"))
     parts.append(tag("text", label, x=2, y=scale.end - 12, class_="axis"))
     return join(*parts)
 

@@ -69,9 +69,7 @@ def _histogram(name: str, status: str, latency: Latency, x: Scale, base: float) 
         tag("title", f"{name}: {len(latency.samples_ns)} samples, {words}"),
         tag("line", x1=_LEFT, x2=_RIGHT, y1=base, y2=base, class_="zero"),
         tag("path", d=path, class_=f"bar {status}"),
-        tag(
-            "line", x1=x(latency.p50_ms), x2=x(latency.p50_ms), y1=base - _TALL - 3, y2=base, class_="median"
-        ),
+        tag("line", x1=x(latency.p50_ms), x2=x(latency.p50_ms), y1=base - _TALL - 3, y2=base, class_="median"),
         tag("text", shorten(name, 20), x=_LEFT, y=base - _TALL - 12, class_="label"),
         tag("text", words, x=_RIGHT, y=base - _TALL - 12, text_anchor="end", class_="tick"),
     )

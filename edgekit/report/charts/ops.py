@@ -49,9 +49,7 @@ def ops(target: TargetReport) -> Markup:
             parts.append(_row(kind, ms, number, ms / longest, top, variant.status))
             top += _ROW
         top += _GAP
-    described = "; ".join(
-        f"{v.name}: " + ", ".join(f"{k} {ms:.3g} ms" for k, ms, _ in op_times(v)) for v in drawn
-    )
+    described = "; ".join(f"{v.name}: " + ", ".join(f"{k} {ms:.3g} ms" for k, ms, _ in op_times(v)) for v in drawn)
     return picture(f"Time per kind of op, {target.title}", described, top - _GAP, *parts)
 
 

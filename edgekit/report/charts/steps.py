@@ -108,16 +108,12 @@ def _panel(title: str, path: Sequence[Variant], bars: Bars, top: float) -> Marku
     for index, (variant, (value, text)) in enumerate(zip(path, bars, strict=True)):
         y = top + _HEAD + index * _ROW
         label = variant.name if not index else f"+ {variant.steps[-1]}" if variant.steps else variant.name
-        parts.append(
-            tag("text", tag("title", variant.name), shorten(label, 18), x=0, y=y + 14, class_="label")
-        )
+        parts.append(tag("text", tag("title", variant.name), shorten(label, 18), x=0, y=y + 14, class_="label"))
         length = 0.0 if value is None else max(value / longest * _BAR, 1.5)
         if value is not None:
             style = f"bar {variant.status}"
             parts.append(tag("rect", x=_NAME, y=y + 3, width=length, height=15.0, rx=2.0, class_=style))
         style = "value" if value is not None else "value missing"
         parts.append(tag("text", text, x=_NAME + length + 7, y=y + 14, class_=style))
-    parts.append(
-        tag("line", x1=_NAME, x2=_NAME, y1=top + _HEAD, y2=top + _HEAD + _ROW * len(path) - 6, class_="zero")
-    )
+    parts.append(tag("line", x1=_NAME, x2=_NAME, y1=top + _HEAD, y2=top + _HEAD + _ROW * len(path) - 6, class_="zero"))
     return tag("g", join(*parts))
