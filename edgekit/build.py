@@ -56,7 +56,7 @@ def prepare(recipe_path: Path, overrides: dict[str, Any], target_names: list[str
     test, calibration, _ = _check_data(wanted)
     metadata = {
         "edgekit": __version__,
-        "recipe": recipe.fingerprint(wanted),
+        "recipe": recipe.making_fingerprint(wanted),
         "source_sha256": digest(info.path),
         "task": wanted.task.kind,
         "labels": list(test.classes),

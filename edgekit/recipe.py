@@ -112,7 +112,6 @@ class PruneTable(Table):
 class QuantizeTable(Table):
     enabled: bool = True
     calibration_samples: int = Field(128, ge=1, description="at most this many of data.calibration")
-    float_tail: bool = Field(True, description="keep the decoding after the last convolution in float")
 
 
 class ConvertTable(Table):
@@ -196,7 +195,16 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
 
 def fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what the recipe says (not of where it lies)."""
-    return hashlib.sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True}).encode()).hexdigest()
+    return _sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True}))
+
+
+def making_fingerprint(recipe: Recipe) -> str:
+    """Return the sha256 of the tables that decide what is inside an artifact; budgets and timing do not."""
+    return _sha256(recipe.model_dump_json(include={"task", "preprocess", "prune", "quantize", "convert"}))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _explain(item: Any) -> str:

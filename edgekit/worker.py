@@ -1,6 +1,6 @@
 """Run one step in a child process: TensorFlow leaks, peaks at gigabytes and can abort natively.
 
-The child is ``python -m edgekit.worker REQUEST.json``. It writes its outputs and ``result.json`` beside the
+The child is ``python -m edgekit.worker REQUEST.json PARENT``. It writes its outputs and ``result.json`` beside the
 request, sends progress as JSON lines on stdout, and everything else that libraries print goes to ``log.txt``.
 """
 
@@ -35,7 +35,7 @@ def run(function: str, arguments: dict[str, Any], out: Path, progress: Progress,
     (out / REQUEST).write_text(json.dumps({"function": function, "arguments": _encode(arguments)}, sort_keys=True))
     with (out / LOG).open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "edgekit.worker", str(out / REQUEST)],
+            [sys.executable, "-m", "edgekit.worker", str(out / REQUEST), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -124,13 +124,15 @@ def _decode(value: Any) -> Any:
     return [_decode(item) for item in value] if isinstance(value, list) else value
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before it could be asked for
+        sys.exit(1)
 
 
-def _main(request: Path) -> int:
-    _die_with_parent()
+def _main(request: Path, parent: int) -> int:
+    _die_with_parent(parent)
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print, also from C++, goes to the log
 
@@ -171,4 +173,4 @@ def _report(out: Path, error: str, message: str, hint: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1])))
+    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2])))
