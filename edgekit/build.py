@@ -95,11 +95,11 @@ def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None
     return test, calibration, train
 
 
-def run(prepared: Prepared, folder: Path, observer: pipeline.Observer) -> Finished:
+def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int) -> Finished:
     """Run the whole plan, judge every target, and write artifacts and the three reports to ``folder``."""
     started = time.monotonic()
     store = Store(folder / "store")
-    outcome = pipeline.run(prepared.plan, store, observer)
+    outcome = pipeline.run(prepared.plan, store, observer, jobs)
     targets = [_judge(group, prepared, outcome, folder) for group in prepared.plan.groups]
     failures = [_failure(step, error, prepared, outcome) for step, error in outcome.errors.items()]
     code = failures[0].exit_code if failures else exit_code(targets)
@@ -123,6 +123,15 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer) -> Finish
     return Finished(report, folder)
 
 
+def default_jobs() -> int:
+    """Return how many steps to run side by side: by cores, and 4 GB for each."""
+    machine = facts()
+    return int(max(1, min(4, machine["cores"], machine["memory_bytes"] // _BYTES_PER_JOB)))
+
+
+_BYTES_PER_JOB = 4 << 30
+
+
 def up_to(prepared: Prepared, stage: str) -> Prepared:
     """Return the same build, cut down to the steps of one stage and what they need."""
     needed: set[str] = set()
@@ -136,9 +145,9 @@ def up_to(prepared: Prepared, stage: str) -> Prepared:
     return replace(prepared, plan=replace(prepared.plan, steps=steps, groups=[]))
 
 
-def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, stage: str) -> list[Path]:
+def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, stage: str, jobs: int) -> list[Path]:
     """Run what ``up_to`` left and copy the stage's products to ``folder/<stage>``. Raises the first step's error."""
-    outcome = pipeline.run(prepared.plan, Store(folder / "store"), observer)
+    outcome = pipeline.run(prepared.plan, Store(folder / "store"), observer, jobs)
     for error in outcome.errors.values():
         raise error
     written = []
@@ -169,7 +178,7 @@ _PRODUCTS = {
 
 def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: Path) -> data.TargetReport:
     timed = group.latency is not None
-    measured: dict[str, Any] = {}
+    measured: dict[str, Any] = {"measured": {}, "failed": {}}
     if group.latency in outcome.entries:
         measured = outcome.entries[group.latency].result
     variants = [_variant(row, group, outcome, measured, folder) for row in group.rows]
@@ -224,12 +233,12 @@ def _variant(
         cause = f"{group.primary.runtime} refuses it: {refused[0].rule} at {refused[0].where}: {refused[0].message}"
     elif score is None:
         cause = f"could not be scored: {outcome.errors[outcome.blame(row.score)].message.splitlines()[0]}"
-    latency = measured.get(row.emit)
+    latency = measured["measured"].get(row.emit)
     note = ""
     if group.latency is None:
         note = f"{group.primary.runtime} runs on the board only; this host's CPU is no stand-in for it"
     elif latency is None:
-        note = "timing failed"
+        note = measured["failed"].get(row.emit, "timing failed")
     return data.Variant(
         **base, file=path.relative_to(folder).as_posix(), sha256=entry.result["sha256"],
         size_bytes=entry.result["size_bytes"], cause=cause, latency_note=note,

@@ -29,6 +29,9 @@ TargetOption = Annotated[
     typer.Option("--target", "-t", help="a target's name or your own .toml; may be repeated"),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="build folder: results, artifacts and reports")]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="steps side by side; default by cores and memory")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
@@ -38,6 +41,7 @@ def build(
     config: RecipeOption = Path("edgekit.toml"),
     target: TargetOption = None,
     output: OutputOption = Path("edgekit-build"),
+    jobs: JobsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,7 +62,7 @@ def build(
         return
     console.show_notes(prepared.plan.notes)
     with console.Live(prepared.plan) as live:
-        finished = builder.run(prepared, output, live)
+        finished = builder.run(prepared, output, live, jobs or builder.default_jobs())
     report = finished.report
     if as_json:
         typer.echo((output / "report.json").read_text(), nl=False)
@@ -73,10 +77,11 @@ def prune(
     model: ModelArgument = None,
     config: RecipeOption = Path("edgekit.toml"),
     output: OutputOption = Path("edgekit-build"),
+    jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cut channels and recover; write the smaller Keras model."""
-    _one_stage("prune", model, config, None, output, as_json)
+    _one_stage("prune", model, config, None, output, jobs, as_json)
 
 
 @app.command()
@@ -85,10 +90,11 @@ def quantize(
     config: RecipeOption = Path("edgekit.toml"),
     target: TargetOption = None,
     output: OutputOption = Path("edgekit-build"),
+    jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate and write the plan: precision and range of every tensor, with reasons."""
-    _one_stage("quantize", model, config, target, output, as_json)
+    _one_stage("quantize", model, config, target, output, jobs, as_json)
 
 
 @app.command()
@@ -97,10 +103,11 @@ def convert(
     config: RecipeOption = Path("edgekit.toml"),
     target: TargetOption = None,
     output: OutputOption = Path("edgekit-build"),
+    jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the files every target takes, checked against the source model."""
-    _one_stage("convert", model, config, target, output, as_json)
+    _one_stage("convert", model, config, target, output, jobs, as_json)
 
 
 @app.command()
@@ -114,7 +121,8 @@ def profile(
     """Time files in their runtime on this host, interleaved; min, p50, p90, p99, memory, per-op times."""
     from edgekit import console, single
 
-    measured = single.latency(artifact, threads, device, seconds)
+    with console.waiting("timing") as progress:
+        measured = single.latency(artifact, threads, device, seconds, progress)
     if as_json:
         _print_json(measured)
     else:
@@ -130,7 +138,8 @@ def evaluate(
     """Score a file in its own runtime on the recipe's test samples."""
     from edgekit import console, single
 
-    scored = single.accuracy(artifact, config)
+    with console.waiting("scoring") as progress:
+        scored = single.accuracy(artifact, config, progress)
     if as_json:
         _print_json(scored)
     else:
@@ -227,14 +236,20 @@ def _root(
 
 
 def _one_stage(
-    stage: str, model: Path | None, config: Path, target: list[str] | None, output: Path, as_json: bool
+    stage: str,
+    model: Path | None,
+    config: Path,
+    target: list[str] | None,
+    output: Path,
+    jobs: int | None,
+    as_json: bool,
 ) -> None:
     from edgekit import build as builder
     from edgekit import console
 
     prepared = builder.up_to(builder.prepare(config, _overrides(model), target or []), stage)
     with console.Live(prepared.plan) as live:
-        written = builder.run_stage(prepared, output, live, stage)
+        written = builder.run_stage(prepared, output, live, stage, jobs or builder.default_jobs())
     if as_json:
         _print_json([str(path) for path in written])
     else:

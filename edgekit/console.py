@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,46 +25,50 @@ _TELL_EVERY_S = 20.0  # where no bar can be drawn
 _STAGES = ("prune", "quantize", "convert", "profile")
 
 
+@dataclass
+class _Running:
+    began: float
+    told: float
+    bar: TaskID | None
+
+
 class Live:
-    """Progress on stderr: one line per finished step, one bar for the running one; plain lines where not a terminal."""
+    """Progress on stderr: a line per finished step, a bar per running one; plain lines where not a terminal."""
 
     def __init__(self, plan: BuildPlan) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.total = len(plan.steps)
         self.done = 0
-        self.began = self.told = 0.0
-        self.bar: Progress | None = None
-        self.task: TaskID | None = None
+        self.running: dict[str, _Running] = {}
+        self.bars: Progress | None = None
         if self.console.is_terminal:
-            self.bar = Progress(
-                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=16),
-                TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), console=self.console, transient=True,
-            )  # fmt: skip
+            self.bars = _bars(self.console)
 
     def __enter__(self) -> Live:
-        if self.bar:
-            self.bar.start()
+        if self.bars:
+            self.bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()
+        if self.bars:
+            self.bars.stop()
 
     def started(self, step: Step) -> None:
-        self.began = self.told = time.monotonic()
-        if self.bar:
-            self.task = self.bar.add_task(escape(step.label), total=1.0)
+        now = time.monotonic()
+        bar = self.bars.add_task(escape(step.label), total=1.0) if self.bars else None
+        self.running[step.id] = _Running(now, now, bar)
 
     def progressed(self, step: Step, done: float, text: str) -> None:
-        if self.bar and self.task is not None:
+        running = self.running[step.id]
+        if self.bars and running.bar is not None:
             label = step.label if not text else f"{step.stage}: {text}"
-            self.bar.update(self.task, completed=done, description=escape(label[:44]))
-        elif time.monotonic() - self.told > _TELL_EVERY_S:
-            self.told = time.monotonic()
+            self.bars.update(running.bar, completed=done, description=escape(label[:44]))
+        elif time.monotonic() - running.told > _TELL_EVERY_S:
+            running.told = time.monotonic()
             self.console.print(f"[dim]  ... {step.stage}: {escape(text)} ({done:.0%})[/]")
 
     def finished(self, step: Step, reused: bool) -> None:
-        took = "reused" if reused else f"{time.monotonic() - self.began:.1f} s"
+        took = "reused" if reused else f"{time.monotonic() - self.running[step.id].began:.1f} s"
         self._line(step, "[green]✓[/]", took)
 
     def failed(self, step: Step, error: EdgekitError) -> None:
@@ -76,11 +82,30 @@ class Live:
 
     def _line(self, step: Step, mark: str, note: str) -> None:
         self.done += 1
-        if self.bar and self.task is not None:
-            self.bar.remove_task(self.task)
-            self.task = None
+        running = self.running.pop(step.id, None)
+        if self.bars and running and running.bar is not None:
+            self.bars.remove_task(running.bar)
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
         self.console.print(f"{mark} [dim]{count}[/] {step.stage:<9}{escape(step.label):<44} [dim]{escape(note)}[/]")
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[Callable[[float, str], None]]:
+    """Show one bar on a terminal while something runs; yields the Progress to feed it."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda done, text: None
+        return
+    with _bars(console) as bars:
+        bar = bars.add_task(label, total=1.0)
+        yield lambda done, text: bars.update(bar, completed=done, description=escape((text or label)[:44]))
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), console=console, transient=True,
+    )  # fmt: skip
 
 
 def show_plan(plan: BuildPlan) -> None:
@@ -169,16 +194,16 @@ def show_latency(measured: dict[str, Any]) -> None:
     """Print one row per timed file, and where it was timed."""
     out = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("file", "min ms", "p50", "p90", "p99", "load ms", "peak MB", "flags"):
+    for name in ("file", "min ms", "p50", "p90", "p99", "speed", "load ms", "peak MB", "flags"):
         table.add_column(name, justify="left" if name in ("file", "flags") else "right")
+    first = next(iter(measured.values()))
     for name, figure in measured.items():
         times = [f"{figure[key]:.3f}" for key in ("min_ms", "p50_ms", "p90_ms", "p99_ms")]
         table.add_row(
-            escape(name), *times, f"{figure['load_ms']:.1f}", f"{figure['peak_memory_bytes'] / 1e6:.0f}",
-            ", ".join(figure["flags"]),
+            escape(name), *times, f"{first['min_ms'] / figure['min_ms']:.2f}x", f"{figure['load_ms']:.1f}",
+            f"{figure['peak_memory_bytes'] / 1e6:.0f}", ", ".join(figure["flags"]),
         )  # fmt: skip
     out.print(table)
-    first = next(iter(measured.values()))
     out.print(
         f"[dim]on this host ({escape(first['machine'])}), {first['runtime']} {first['runtime_version']}, "
         f"{first['threads']} thread(s); never a board's figure[/]"

@@ -1,25 +1,28 @@
-"""Run a plan: one loop over its steps, each from the store or in a child process."""
+"""Run a plan: each step from the store or in a child process, independent steps side by side."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from edgekit import __version__, worker
 from edgekit.artifact import digest
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, StageError
 from edgekit.plan import BuildPlan, File, Ref, Step
+from edgekit.progress import Progress
 from edgekit.runtimes.facts import facts
 from edgekit.store import Entry, Store, key_of
 
 
 class Observer(Protocol):
-    """Who is told how the build goes. Nothing here decides anything."""
+    """Who is told how the build goes, always from the thread that builds. Nothing here decides anything."""
 
     def started(self, step: Step) -> None: ...
     def progressed(self, step: Step, done: float, text: str) -> None: ...
@@ -43,32 +46,85 @@ class Outcome:
         return step
 
 
-def run(plan: BuildPlan, store: Store, observer: Observer) -> Outcome:
-    """Run every step once, in order; what depends on a failed step is skipped, the rest goes on."""
-    outcome = Outcome()
-    for step in plan.steps.values():
-        missing = _missing(step, outcome)
-        if missing:
-            outcome.blocked[step.id] = missing
-            observer.skipped(step, outcome.blame(missing))
-            continue
-        observer.started(step)
+def run(plan: BuildPlan, store: Store, observer: Observer, jobs: int) -> Outcome:
+    """Run every step once its inputs are there, at most ``jobs`` at a time, a timing step always alone.
+
+    What depends on a failed step is skipped, the rest goes on.
+    """
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        return _Run(plan, store, observer, jobs, pool).run()
+
+
+class _Run:
+    """One run of a plan. Threads only wait for child processes; this thread decides and tells the observer."""
+
+    def __init__(self, plan: BuildPlan, store: Store, observer: Observer, jobs: int, pool: ThreadPoolExecutor) -> None:
+        self.store, self.observer, self.jobs, self.pool = store, observer, jobs, pool
+        self.ahead = dict(plan.steps)
+        self.running: dict[str, Step] = {}
+        self.outcome = Outcome()
+        self.children = worker.Children()
+        self.events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def run(self) -> Outcome:
         try:
-            outcome.entries[step.id] = _obtain(step, outcome, store, observer)
+            while self.ahead or self.running:
+                while step := self._next():
+                    self._start(self.ahead.pop(step.id))
+                if self.running:
+                    self.events.get()()
+        except BaseException:
+            self.children.end()
+            raise
+        return self.outcome
+
+    def _next(self) -> Step | None:
+        """Return the first step of the plan that can start now."""
+        if len(self.running) >= self.jobs or any(step.alone for step in self.running.values()):
+            return None
+        outcome = self.outcome
+        settled = outcome.entries.keys() | outcome.errors.keys() | outcome.blocked.keys()
+        able = (step for step in self.ahead.values() if needs(step) <= settled and not (step.alone and self.running))
+        return next(able, None)
+
+    def _start(self, step: Step) -> None:
+        if missing := _missing(step, self.outcome):
+            self.outcome.blocked[step.id] = missing
+            self.observer.skipped(step, self.outcome.blame(missing))
+            return
+        self.running[step.id] = step
+        self.observer.started(step)
+        arguments = _present(step.arguments, self.outcome) if step.tolerant else step.arguments
+        inputs = {name: self.outcome.entries[name] for name in needs(step) if name in self.outcome.entries}
+        tell = partial(self._tell, step)
+        future = self.pool.submit(_obtain, step, arguments, inputs, self.store, self.children, tell)
+        future.add_done_callback(lambda ended: self.events.put(partial(self._ended, step, ended)))
+
+    def _tell(self, step: Step, done: float, text: str) -> None:
+        """Pass progress on from a step's thread."""
+        if self.children.ended:
+            raise StageError("The build was ended.")
+        self.events.put(partial(self.observer.progressed, step, done, text))
+
+    def _ended(self, step: Step, ended: Future[Entry]) -> None:
+        del self.running[step.id]
+        try:
+            entry = self.outcome.entries[step.id] = ended.result()
         except EdgekitError as error:
-            outcome.errors[step.id] = error
-            observer.failed(step, error)
+            self.outcome.errors[step.id] = error
+            self.observer.failed(step, error)
         else:
-            observer.finished(step, outcome.entries[step.id].reused)
-    return outcome
+            self.observer.finished(step, entry.reused)
 
 
-def _obtain(step: Step, outcome: Outcome, store: Store, observer: Observer) -> Entry:
-    arguments = _present(step.arguments, outcome) if step.tolerant else step.arguments
+def _obtain(
+    step: Step, arguments: dict[str, Any], inputs: dict[str, Entry], store: Store,
+    children: worker.Children, tell: Progress,
+) -> Entry:  # fmt: skip
     key = key_of(
         {
             "function": step.function,
-            "arguments": _map(arguments, lambda ref: outcome.entries[ref.step].sha256(ref.name), _digest),
+            "arguments": _map(arguments, lambda ref: inputs[ref.step].sha256(ref.name), _digest),
             "code": _code(step.stage),
             "libraries": {name: _version(name) for name in step.libraries},
             "machine": facts()["cpu"] if step.machine_bound else platform.machine(),
@@ -76,18 +132,10 @@ def _obtain(step: Step, outcome: Outcome, store: Store, observer: Observer) -> E
     )
 
     def make(folder: Path) -> None:
-        ready = _map(arguments, lambda ref: outcome.entries[ref.step].path(ref.name), lambda path: path)
-        worker.run(
-            step.function,
-            ready,
-            folder,
-            lambda done, text: observer.progressed(step, done, text),
-            label=step.label,
-        )
+        ready = _map(arguments, lambda ref: inputs[ref.step].path(ref.name), lambda path: path)
+        worker.run(step.function, ready, folder, tell, label=step.label, children=children)
 
-    return store.obtain(
-        key, make, lambda: observer.progressed(step, 0.0, "waiting for another build that is making it")
-    )
+    return store.obtain(key, make, lambda: tell(0.0, "waiting for another build that is making it"))
 
 
 def _missing(step: Step, outcome: Outcome) -> str:

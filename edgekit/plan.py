@@ -33,6 +33,7 @@ class Step:
     """One call in a child process. ``arguments`` may hold Ref and File anywhere.
 
     ``tolerant``: list items whose Ref failed are left out instead of failing this step too.
+    ``machine_bound``: the result is this CPU's own. ``alone``: nothing else of the build may run meanwhile.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Step:
     libraries: tuple[str, ...] = ()
     tolerant: bool = False
     machine_bound: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ class _Planner:
                  "device": "local",
                  "settings": {"samples": profile.min_samples, "seconds": profile.min_seconds,
                               "limit_s": profile.max_seconds, "seed": profile.seed}},
-                _FORMAT_LIBRARIES[format], tolerant=True, machine_bound=True,
+                _FORMAT_LIBRARIES[format], tolerant=True, machine_bound=True, alone=True,
             ))  # fmt: skip
 
 

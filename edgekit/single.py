@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import recipe, worker
-from edgekit.errors import RecipeError
+from edgekit.errors import RecipeError, StageError
+from edgekit.progress import Progress
 
 _FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 
 
-def latency(artifacts: list[Path], threads: int, device: str, seconds: float) -> dict[str, Any]:
+def latency(artifacts: list[Path], threads: int, device: str, seconds: float, progress: Progress) -> dict[str, Any]:
     """Time files of one format in turns, on synthetic inputs. Returns a Latency per file, as JSON."""
     formats = {_format(path) for path in artifacts}
     if len(formats) > 1:
@@ -24,10 +25,14 @@ def latency(artifacts: list[Path], threads: int, device: str, seconds: float) ->
     ]
     settings = {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
     arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings}
-    return _run("edgekit.profile.stage:latency", arguments, "latency")
+    timed = _run("edgekit.profile.stage:latency", arguments, "latency", progress)
+    for message in timed["failed"].values():
+        raise StageError(message)
+    measured: dict[str, Any] = timed["measured"]
+    return measured
 
 
-def accuracy(artifact: Path, config: Path) -> dict[str, Any]:
+def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]:
     """Score one file on the recipe's test samples. Returns an Accuracy, as JSON."""
     wanted = recipe.load(config)
     arguments = {
@@ -45,12 +50,12 @@ def accuracy(artifact: Path, config: Path) -> dict[str, Any]:
         "resamples": wanted.profile.bootstrap,
         "seed": wanted.profile.seed,
     }
-    return _run("edgekit.profile.accuracy:run", arguments, "accuracy")
+    return _run("edgekit.profile.accuracy:run", arguments, "accuracy", progress)
 
 
-def _run(function: str, arguments: dict[str, Any], label: str) -> dict[str, Any]:
+def _run(function: str, arguments: dict[str, Any], label: str, progress: Progress) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        return worker.run(function, arguments, Path(folder), lambda done, text: None, label=label)
+        return worker.run(function, arguments, Path(folder), progress, label=label)
 
 
 def _format(path: Path) -> str:

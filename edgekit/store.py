@@ -16,17 +16,19 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgekit.artifact import digest
 from edgekit.errors import StageError
 from edgekit.worker import ERROR, FREE_SPACE, LOG, REQUEST, RESULT
 
 ENTRY = "entry.json"
+_POLL_S = 0.2
 _NOT_CONTENT = {ENTRY, LOG, REQUEST, ERROR}
 
 
@@ -86,7 +88,10 @@ class Store:
         return None
 
     def obtain(self, key: str, make: Callable[[Path], None], waiting: Callable[[], None]) -> Entry:
-        """Return the entry of ``key``, calling ``make(folder)`` if nobody has made it yet."""
+        """Return the entry of ``key``, calling ``make(folder)`` if nobody has made it yet.
+
+        ``waiting`` is called again and again while another build makes it; it may raise to give up.
+        """
         try:
             return self._obtain(key, make, waiting)
         except OSError as error:
@@ -126,11 +131,9 @@ class Store:
     @contextmanager
     def _lock(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
         with (self.folder / "locks" / key).open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            while not _taken(stream):
                 waiting()
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                time.sleep(_POLL_S)
             yield
 
     def _sweep(self) -> None:
@@ -152,12 +155,18 @@ def _held(path: Path) -> Iterator[None]:
 def _is_held(path: Path) -> bool:
     try:
         with path.open("r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not _taken(stream)
     except FileNotFoundError:
         return False
-    return False
+
+
+def _taken(stream: IO[str]) -> bool:
+    """Lock the file if nobody else holds it, and say whether that went well."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def key_of(content: Any) -> str:

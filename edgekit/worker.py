@@ -14,9 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgekit.errors import ERRORS, EdgekitError, StageError
 from edgekit.progress import Progress
@@ -27,29 +30,61 @@ _FULL_BYTES = 1 << 20  # libraries end in their own ways on a full disk; what is
 FREE_SPACE = "Free some disk space and run the same command again, or choose another folder: --output DIR"
 
 
-def run(function: str, arguments: dict[str, Any], out: Path, progress: Progress, *, label: str) -> dict[str, Any]:
+class Children:
+    """The living children of one build, which runs several; ``end`` kills them and lets no other start."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._living: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def started(self, command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a child; it is dead when the block is left. Raises StageError once ``end`` was called."""
+        with self._lock:
+            if self.ended:
+                raise StageError("The build was ended.")
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **_ENVIRONMENT},
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the child in order
+            )
+            self._living.add(child)
+        try:
+            yield child
+        finally:
+            with self._lock:
+                self._living.discard(child)
+            if child.poll() is None:
+                _kill(child)
+            child.wait()
+            if child.stdout:
+                child.stdout.close()
+
+    def end(self) -> None:
+        with self._lock:
+            self.ended = True
+            for child in self._living:
+                _kill(child)
+
+
+def run(
+    function: str, arguments: dict[str, Any], out: Path, progress: Progress, *, label: str,
+    children: Children | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Call ``module:function(out=, progress=, **arguments)`` in a child and return its JSON-able result.
 
     Paths in ``arguments`` stay paths. Raises the child's own EdgekitError, or StageError if it died.
     """
     (out / REQUEST).write_text(json.dumps({"function": function, "arguments": _encode(arguments)}, sort_keys=True))
     with (out / LOG).open("wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "edgekit.worker", str(out / REQUEST), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, **_ENVIRONMENT},
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the child in order
-        )
-        try:
+        command = [sys.executable, "-m", "edgekit.worker", str(out / REQUEST), str(os.getpid())]
+        with (children or Children()).started(command, log) as child:
             _relay(child, progress)
             code = child.wait()
-        finally:
-            if child.poll() is None:
-                _kill(child)
-            if child.stdout:
-                child.stdout.close()
     if code == 0 and (out / RESULT).is_file():
         result: dict[str, Any] = json.loads((out / RESULT).read_text())
         return result
@@ -76,12 +111,8 @@ def _relay(child: subprocess.Popen[bytes], progress: Progress) -> None:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it ended by itself
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    finally:
-        child.wait()
 
 
 def _failure(code: int, out: Path, label: str) -> EdgekitError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,9 +59,11 @@ def measure(
     device: Device,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    failed: Callable[[str, StageError], None] | None = None,
 ) -> dict[str, Latency]:
     """Check and time every job, interleaved, and return its latency by name.
 
+    ``failed`` is told of a file that does not load or gives wrong values, and the others are timed without it.
     ``inputs`` is an .npz keyed by input name, batch 1; without it the inputs are synthetic, good for timing
     alone. Raises StageError for a model that fails or computes NaN or wrong values, DeviceError for a
     process that dies or hangs; both name the artifact. No process outlives the call.
@@ -77,7 +79,14 @@ def measure(
         running = []
         for index, job in enumerate(jobs):
             tell(0.3 * index / len(jobs), f"loading {job.name}")
-            running.append(_prepare(job, inputs, threads, device, settings, stack))
+            try:
+                running.append(_prepare(job, inputs, threads, device, settings, stack))
+            except StageError as error:
+                if failed is None:
+                    raise
+                failed(job.name, error)
+        if not running:
+            return {}
         before = [_ask(r, "usage", settings) for r in running]
         _time_in_turns(running, settings, tell)
         others = load_of_others(before, [_ask(r, "usage", settings) for r in running])

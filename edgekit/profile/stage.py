@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.devices import open_device
+from edgekit.errors import StageError
 from edgekit.profile.latency import Job, measure
 from edgekit.profile.schedule import Settings
 from edgekit.progress import Progress
@@ -18,12 +19,23 @@ def latency(
     *, out: Path, progress: Progress, jobs: list[dict[str, Any]], inputs: Path, threads: int,
     device: str, settings: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Time every job, interleaved. ``jobs``: name, format, path, expected. Returns a Latency per name, as JSON."""
+    """Time every job, interleaved. ``jobs``: name, format, path, expected.
+
+    Returns ``measured``, a Latency per name, as JSON, and ``failed``, the message per name of a file that does
+    not run or computes wrong values. Raises StageError when all of them fail.
+    """
+    failed: dict[str, StageError] = {}
     wanted = [
         Job(job["name"], job["path"], job["format"], expected=job["expected"], tolerance=_TOLERANCE) for job in jobs
     ]
     with open_device(device) as opened:
         measured = measure(
-            wanted, inputs, threads=threads, device=opened, settings=Settings(**settings), progress=progress
-        )
-    return {name: figure.model_dump() for name, figure in measured.items()}
+            wanted, inputs, threads=threads, device=opened, settings=Settings(**settings), progress=progress,
+            failed=failed.__setitem__,
+        )  # fmt: skip
+    if not measured:
+        raise next(iter(failed.values()))
+    return {
+        "measured": {name: figure.model_dump() for name, figure in measured.items()},
+        "failed": {name: error.message for name, error in failed.items()},
+    }

@@ -182,6 +182,18 @@ class TestCorrectness:
         with pytest.raises(StageError, match="tiny: output y has 2 values that are NaN or infinite, of 3"):
             self.check(tmp_path, bad)
 
+    def test_the_others_are_timed_without_one_that_does_not_load(self, tmp_path: Path, small: Path) -> None:
+        broken = tmp_path / "broken.onnx"
+        broken.write_bytes(b"no model")
+        failed: dict[str, StageError] = {}
+        jobs = [Job("broken", broken, "onnx"), Job("small", small, "onnx")]
+        with open_device("local") as device:
+            measured = measure(
+                jobs, None, threads=1, device=device, settings=replace(QUICK, ops_runs=0), failed=failed.__setitem__
+            )
+        assert set(measured) == {"small"}
+        assert "broken" in failed["broken"].message
+
     def test_a_wrong_output_is_refused_before_any_timing(self, tmp_path: Path, small: Path) -> None:
         np.savez(tmp_path / "in.npz", x=np.ones((4, 4), np.float32))
         np.savez(tmp_path / "out.npz", y=np.full((4, 4), 2, np.float32))
