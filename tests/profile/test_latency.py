@@ -231,6 +231,8 @@ class TestFailure:
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            # a shell's background jobs ignore SIGINT and pass that on
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
