@@ -116,17 +116,17 @@ def _candidates(scores: Array, threshold: float, limit: int) -> tuple[Array, Arr
 
 def _suppress(boxes: Array, category: Array, nms_iou: float, limit: int) -> list[int]:
     """Return the rows that greedy class-wise NMS keeps, at most ``limit``; rows come best first."""
-    if not len(boxes):
-        return []
-    beaten = (iou(boxes, boxes) > nms_iou) & (category[:, np.newaxis] == category)
-    alive = np.ones(len(boxes), bool)
     kept: list[int] = []
-    while len(kept) < limit and alive.any():
-        best = int(np.argmax(alive))
-        kept.append(best)
-        alive &= ~beaten[best]
-        alive[best] = False  # an empty box does not overlap even itself
-    return kept
+    for number in np.unique(category):
+        rows = np.nonzero(category == number)[0]
+        beaten = iou(boxes[rows], boxes[rows]) > nms_iou
+        alive = np.ones(len(rows), bool)
+        while alive.any():
+            best = int(np.argmax(alive))
+            kept.append(int(rows[best]))
+            alive &= ~beaten[best]
+            alive[best] = False  # an empty box does not overlap even itself
+    return sorted(kept)[:limit]
 
 
 def _precision(predictions: Sequence[Prediction], truth: Sequence[Boxes], classes: Sequence[str]) -> Array:
