@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -15,9 +13,10 @@ from typing import Any
 
 from edgekit import __version__, pipeline, plan, recipe, source, target, tasks
 from edgekit.artifact import digest
+from edgekit.build_folder import BuildFolder
 from edgekit.convert.lint import lint
 from edgekit.dataset import Dataset, Preprocess, open_dataset
-from edgekit.errors import EdgekitError, RecipeError, StageError
+from edgekit.errors import EdgekitError, RecipeError
 from edgekit.profile.verdict import Budget, exit_code, judge
 from edgekit.report import FORMATS
 from edgekit.report import schema as data
@@ -100,14 +99,22 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int
     started = time.monotonic()
     store = Store(folder / "store")
     outcome = pipeline.run(prepared.plan, store, observer, jobs)
-    targets = [_judge(group, prepared, outcome, folder) for group in prepared.plan.groups]
+    with BuildFolder(folder) as place:
+        report = _report(prepared, outcome, place, started)
+        for format, module in FORMATS.items():
+            place.write(f"report.{format}", import_module(module).render(report).encode())
+        place.sweep()
+    return Finished(report, folder)
+
+
+def _report(prepared: Prepared, outcome: pipeline.Outcome, place: BuildFolder, started: float) -> data.Report:
+    targets = [_judge(group, prepared, outcome, place) for group in prepared.plan.groups]
     failures = [_failure(step, error, prepared, outcome) for step, error in outcome.errors.items()]
-    code = failures[0].exit_code if failures else exit_code(targets)
-    report = data.Report(
+    return data.Report(
         name=prepared.recipe.model.path.parent.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         duration_s=round(time.monotonic() - started, 1),
-        exit_code=code,
+        exit_code=failures[0].exit_code if failures else exit_code(targets),
         source=_source(prepared, outcome),
         targets=targets,
         prune=_prune_summary(outcome),
@@ -118,9 +125,6 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int
         calibration_samples=prepared.calibration_samples,
         warnings=list(prepared.plan.notes),
     )
-    for format, module in FORMATS.items():
-        _write(folder / f"report.{format}", import_module(module).render(report).encode())
-    return Finished(report, folder)
 
 
 def default_jobs() -> int:
@@ -152,14 +156,14 @@ def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, sta
         raise error
     written = []
     product = _PRODUCTS[stage]
-    for name, entry in outcome.entries.items():
-        if prepared.plan.steps[name].function not in product.functions:
-            continue
-        for file in product.files:
-            if entry.path(file).is_file():
-                path = folder / stage / f"{name.removeprefix('emit-').removeprefix('plan-')}{Path(file).suffix}"
-                _write(path, entry.path(file).read_bytes())
-                written.append(path)
+    with BuildFolder(folder) as place:
+        for name, entry in outcome.entries.items():
+            if prepared.plan.steps[name].function not in product.functions:
+                continue
+            for file in product.files:
+                if entry.path(file).is_file():
+                    label = name.removeprefix("emit-").removeprefix("plan-")
+                    written.append(place.write(f"{stage}/{label}{Path(file).suffix}", entry.path(file).read_bytes()))
     return written
 
 
@@ -176,7 +180,7 @@ _PRODUCTS = {
 }
 
 
-def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: Path) -> data.TargetReport:
+def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: BuildFolder) -> data.TargetReport:
     timed = group.latency is not None
     measured: dict[str, Any] = {"measured": {}, "failed": {}}
     if group.latency in outcome.entries:
@@ -205,7 +209,7 @@ def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, fol
 
 
 def _variant(
-    row: plan.Row, group: plan.Group, outcome: pipeline.Outcome, measured: dict[str, Any], folder: Path
+    row: plan.Row, group: plan.Group, outcome: pipeline.Outcome, measured: dict[str, Any], folder: BuildFolder
 ) -> data.Variant:
     pruning = outcome.entries["prune"].result if row.pruned and "prune" in outcome.entries else None
     base: dict[str, Any] = {
@@ -224,8 +228,8 @@ def _variant(
             latency_note="there is no file to time",
         )  # fmt: skip
     made = entry.path(f"model.{row.format}")
-    path = folder / "variants" / f"{row.emit.removeprefix('emit-')}.{row.format}"
-    _write(path, made.read_bytes())
+    file = f"variants/{row.emit.removeprefix('emit-')}.{row.format}"
+    folder.write(file, made.read_bytes())
     refused = [item for item in lint(made, row.format, group.target.lint) if item.severity == "error"]
     score = outcome.entries.get(row.score)
     cause = ""
@@ -240,7 +244,7 @@ def _variant(
     elif latency is None:
         note = measured["failed"].get(row.emit, "timing failed")
     return data.Variant(
-        **base, file=path.relative_to(folder).as_posix(), sha256=entry.result["sha256"],
+        **base, file=file, sha256=entry.result["sha256"],
         size_bytes=entry.result["size_bytes"], cause=cause, latency_note=note,
         accuracy=data.Accuracy.model_validate(score.result) if score and not refused else None,
         latency=data.Latency.model_validate(latency) if latency else None,
@@ -248,12 +252,12 @@ def _variant(
 
 
 def _bundle(
-    verdict: data.TargetReport, group: plan.Group, outcome: pipeline.Outcome, folder: Path
+    verdict: data.TargetReport, group: plan.Group, outcome: pipeline.Outcome, folder: BuildFolder
 ) -> data.TargetReport:
     """Lay out what to deploy: the shipped file and its model.json; other good precisions of this target beside it."""
     if not verdict.shipped:
         return verdict
-    place = folder / "artifacts" / group.target.name
+    place = f"artifacts/{group.target.name}"
     taken = {output.precision for output in group.target.outputs if output.format == group.format}
     for row, variant in zip(group.rows, verdict.variants, strict=True):
         companion = row.precision in taken and variant.status == "kept" and row.emit in outcome.entries
@@ -261,12 +265,12 @@ def _bundle(
             continue
         entry = outcome.entries[row.emit]
         name = f"{row.name}.{row.format}"
-        _write(place / name, entry.path(f"model.{row.format}").read_bytes())
+        folder.write(f"{place}/{name}", entry.path(f"model.{row.format}").read_bytes())
         manifest = entry.path("model.json").read_text().replace(f'"model.{row.format}"', f'"{name}"')
-        _write(place / f"{row.name}.{row.format}.json", manifest.encode())
+        folder.write(f"{place}/{row.name}.{row.format}.json", manifest.encode())
         if row.name == verdict.shipped and group.format == group.target.primary.format:
-            _write(place / "model.json", manifest.encode())
-    return verdict.model_copy(update={"bundle": place.relative_to(folder).as_posix()})
+            folder.write(f"{place}/model.json", manifest.encode())
+    return verdict.model_copy(update={"bundle": place})
 
 
 def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeline.Outcome) -> data.Failure:
@@ -319,23 +323,3 @@ def environment() -> data.Environment:
         edgekit=__version__, python=platform.python_version(), system=machine["system"], machine=machine["machine"],
         cpu=machine["cpu"], cores=machine["cores"], memory_bytes=machine["memory_bytes"], libraries=found,
     )  # fmt: skip
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader, or a kill, never meets half of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StageError(
-            f"Cannot write {path}: {error.strerror or error}.",
-            "Free some disk space, or choose another folder: --output DIR",
-        ) from error

@@ -164,12 +164,16 @@ def _rows(table: Table, verdict: TargetReport) -> None:
             escape(verdict.target) if not number else "",
             f"[bold]{variant.name}[/]" if ships else variant.name,
             f"{variant.size_bytes / 1000:.0f}" if variant.size_bytes else "-",
-            f"{variant.latency.min_ms:.2f}" if variant.latency else "-",
+            _milliseconds(variant.latency.min_ms) if variant.latency else "-",
             f"{variant.speedup:.1f}x" if variant.speedup else "-",
             _accuracy(variant),
             _drop(variant),
             "[green]ships[/]" if ships else ("baseline" if not number else variant.status),
         )
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def _accuracy(variant: Variant) -> str:
@@ -195,12 +199,13 @@ def show_latency(measured: dict[str, Any]) -> None:
     out = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("file", "min ms", "p50", "p90", "p99", "speed", "load ms", "peak MB", "flags"):
-        table.add_column(name, justify="left" if name in ("file", "flags") else "right")
+        table.add_column(name, justify="left" if name in ("file", "flags") else "right", overflow="fold")
     first = next(iter(measured.values()))
+    names = _distinct(measured)
     for name, figure in measured.items():
         times = [f"{figure[key]:.3f}" for key in ("min_ms", "p50_ms", "p90_ms", "p99_ms")]
         table.add_row(
-            escape(name), *times, f"{first['min_ms'] / figure['min_ms']:.2f}x", f"{figure['load_ms']:.1f}",
+            escape(names[name]), *times, f"{first['min_ms'] / figure['min_ms']:.2f}x", f"{figure['load_ms']:.1f}",
             f"{figure['peak_memory_bytes'] / 1e6:.0f}", ", ".join(figure["flags"]),
         )  # fmt: skip
     out.print(table)
@@ -211,9 +216,16 @@ def show_latency(measured: dict[str, Any]) -> None:
     for name, figure in measured.items():
         slowest = sorted(figure["ops"], key=lambda op: -op["ms"])[:5]
         if slowest:
-            out.print(f"\n[bold]{escape(name)}[/]: slowest ops")
+            out.print(f"\n[bold]{escape(names[name])}[/]: slowest ops")
             for op in slowest:
                 out.print(f"  {op['ms']:8.3f} ms  {escape(op['kind'])}  [dim]{escape(op['name'][:60])}[/]")
+
+
+def _distinct(paths: Iterable[str]) -> dict[str, str]:
+    """Leave away the folder that all have in common."""
+    found = [Path(path) for path in paths]
+    shared = {path.parent for path in found}
+    return {str(path): path.name if len(shared) == 1 else str(path) for path in found}
 
 
 def show_accuracy(artifact: Path, scored: dict[str, Any]) -> None:

@@ -80,15 +80,28 @@ def test_a_rerun_reuses_every_step_and_is_fast(copied: Path) -> None:
     assert (digests(copied / "out/variants"), digests(copied / "out/artifacts")) == before
 
 
-def test_a_missed_budget_exits_7_and_retrains_nothing(copied: Path) -> None:
+def test_a_missed_budget_exits_7_and_redoes_nothing(copied: Path) -> None:
     edit(copied, "[budget]\n", "[budget]\nspeedup = 1000\n")
     done = build(copied)
     assert done.code == 7, done.err
-    assert {"prune", "quantize"} <= done.steps("reused")
+    assert all(line.endswith("reused") for line in done.lines()), "a budget changes no file"
     [target] = report_of(copied / "out")["targets"]
     assert target["outcome"] == "missed"
     assert [item["passed"] for item in target["budgets"] if item["name"].startswith("speed")] == [False]
     assert "1000" in done.out
+
+
+def test_the_folder_holds_exactly_the_last_build(copied: Path) -> None:
+    own = copied / "out/artifacts/raspberry-pi-4/notes.txt"
+    own.write_text("a file of the user's")
+    done = build(copied, "-t", "raspberry-pi-5")
+    assert done.code == 0, done.err
+    report = report_of(copied / "out")
+    found = {path.name for path in (copied / "out/artifacts").iterdir()}
+    assert found == {"raspberry-pi-4", "raspberry-pi-5"}
+    assert [path.name for path in (copied / "out/artifacts/raspberry-pi-4").iterdir()] == ["notes.txt"]
+    named = {variant["file"] for target in report["targets"] for variant in target["variants"]}
+    assert named == {f"variants/{path.name}" for path in (copied / "out/variants").iterdir()}
 
 
 def test_other_calibration_samples_redo_only_what_reads_them(copied: Path) -> None:
@@ -112,7 +125,7 @@ def rerun_with(copied: Path, broken: str) -> tuple[builder.Finished, dict[str, s
     step = dataclasses.replace(step, function=step.function.replace(":run", ":no_such_function"))
     prepared.plan.steps[broken] = step
     observer = Silent()
-    return builder.run(prepared, copied / "out", observer), observer.became
+    return builder.run(prepared, copied / "out", observer, jobs=1), observer.became
 
 
 def test_a_failing_stage_exits_5_and_the_rest_is_judged(copied: Path) -> None:
