@@ -175,7 +175,7 @@ class _Product:
 
 _PRODUCTS = {
     "prune": _Product(("edgekit.prune.stage:run",), ("pruned.keras",)),
-    "quantize": _Product(("edgekit.quantize.stage:run",), ("plan.json",)),
+    "quantize": _Product(("edgekit.quantize.stage:run", "edgekit.search.stage:run"), ("plan.json",)),
     "convert": _Product(("edgekit.convert.finish:run",), ("model.tflite", "model.onnx")),
 }
 

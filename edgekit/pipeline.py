@@ -183,12 +183,16 @@ _digest = cache(digest)
 
 # What of edgekit's own code a stage's results depend on, besides the stage's folder.
 _SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "runtimes", "devices")
+_ALSO = {"quantize": ("search", "convert")}  # a search emits what it tries
 
 
 @cache
 def _code(stage: str) -> str:
     package = Path(__file__).parent
-    return key_of({name: digest_of_sources(package / name) for name in (stage, *_SHARED)} | {"edgekit": __version__})
+    return key_of(
+        {name: digest_of_sources(package / name) for name in (stage, *_ALSO.get(stage, ()), *_SHARED)}
+        | {"edgekit": __version__}
+    )
 
 
 def digest_of_sources(path: Path) -> str:

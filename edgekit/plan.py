@@ -229,12 +229,26 @@ class _Planner:
         ))  # fmt: skip
 
     def _quantize_step(self, name: str, model: str, format: str, precision: str, scheme: str) -> str:
+        settings = self.recipe.quantize
+        arguments = {
+            "model": Ref(model, f"model.{format}"), "format": format, "precision": precision, "scheme": scheme,
+            "dataset": self._calibration(), "samples": settings.calibration_samples,
+        }  # fmt: skip
+        if precision != "int8" or not settings.search:
+            return self.result.add(Step(
+                f"plan-{name}", "quantize", f"calibrate {name}", "edgekit.quantize.stage:run", arguments,
+                _FORMAT_LIBRARIES[format],
+            ))  # fmt: skip
+        searched = {"task": self._task(), "target_loss": self._target_loss(), "seconds": settings.search_seconds}
         return self.result.add(Step(
-            f"plan-{name}", "quantize", f"calibrate {name}", "edgekit.quantize.stage:run",
-            {"model": Ref(model, f"model.{format}"), "format": format, "precision": precision, "scheme": scheme,
-             "dataset": self._calibration(), "samples": self.recipe.quantize.calibration_samples},
-            _FORMAT_LIBRARIES[format],
+            f"plan-{name}", "quantize", f"calibrate and search {name}", "edgekit.search.stage:run",
+            arguments | searched, _FORMAT_LIBRARIES[format],
         ))  # fmt: skip
+
+    def _target_loss(self) -> float:
+        """Return the loss of agreement to stop at: half the budget, since the final test sees other samples."""
+        budget = self.recipe.budget.accuracy_drop
+        return _GOOD_LOSS if budget is None else min(_GOOD_LOSS, 0.5 * budget / 100)
 
     def _score_step(self, emit: str, format: str, baseline: str | None) -> str:
         data, profile = self.recipe.data, self.recipe.profile
@@ -270,4 +284,5 @@ class _Planner:
             ))  # fmt: skip
 
 
+_GOOD_LOSS = 0.005
 _STEP_OF = {"float16": "float16", "int8": "quantize", "int8-weights": "quantize"}

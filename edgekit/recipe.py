@@ -112,6 +112,8 @@ class PruneTable(Table):
 class QuantizeTable(Table):
     enabled: bool = True
     calibration_samples: int = Field(128, ge=1, description="at most this many of data.calibration")
+    search: bool = Field(True, description="try mixed plans out where full int8 changes the model's answers")
+    search_seconds: Positive = Field(120.0, description="for each model and format; the best plan so far is taken")
 
 
 class ConvertTable(Table):

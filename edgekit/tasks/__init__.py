@@ -66,6 +66,9 @@ class Task(Protocol):
     ) -> Drop:
         """Compare with the baseline's predictions for the same samples, in the same order."""
 
+    def agreement(self, baseline_predictions: Sequence[Prediction], predictions: Sequence[Prediction]) -> float:
+        """Return 0 to 1: how far predictions repeat the baseline's own, where nobody has labels."""
+
 
 def load(kind: str) -> Task:
     """Import the module of one task. Raises RecipeError for a kind that does not exist."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
 from edgekit.dataset import Boxes
-from edgekit.errors import RecipeError
+from edgekit.errors import RecipeError, StageError
 from edgekit.tasks import Drop, Score
 from edgekit.tasks.average_precision import IOU_THRESHOLDS, iou, match_detections, mean_average_precision
 from edgekit.tasks.bootstrap import drop_from, resample_weights
@@ -18,6 +18,7 @@ from edgekit.tasks.bootstrap import drop_from, resample_weights
 Array = npt.NDArray[Any]
 Prediction = dict[str, Array]
 PRIMARY = "mAP@[.5:.95]"
+_SURE = 0.5
 _CANDIDATES = 400  # at least so many of the best (box, class) pairs enter NMS, and ...
 _CANDIDATES_PER_DETECTION = 4  # ... so many for each detection that may be kept; bounds the time at low thresholds
 
@@ -86,6 +87,23 @@ def drop(
     )
     difference = before - after
     return drop_from(float(difference[0]), difference[1:])
+
+
+def agreement(baseline_predictions: Sequence[Prediction], predictions: Sequence[Prediction]) -> float:
+    """Return mAP@[.5:.95] with the baseline's sure detections as the truth.
+
+    Sure: a score of at least half the highest of all samples, so that a timid detector has some too.
+    """
+    peak = max((float(found["scores"].max(initial=0.0)) for found in baseline_predictions), default=0.0)
+    truth = []
+    for found in baseline_predictions:
+        sure = found["scores"] >= _SURE * peak
+        truth.append(Boxes(found["boxes"][sure], found["classes"][sure]))
+    if not any(len(boxes.classes) for boxes in truth):
+        raise StageError("The float model detects nothing on these samples, so nothing can agree with it.")
+    count = 1 + max(int(found["classes"].max(initial=0)) for found in (*baseline_predictions, *predictions))
+    matches = match_detections(predictions, truth, count)
+    return float(mean_average_precision(matches, np.ones((1, len(truth))))[0])
 
 
 def _output(outputs: Prediction, key: str, task: dict[str, Any]) -> Array:

@@ -44,6 +44,11 @@ def drop(
     return drop_of_means(np.ones(len(agreement)), agreement, resamples, seed)
 
 
+def agreement(baseline_predictions: Sequence[Prediction], predictions: Sequence[Prediction]) -> float:
+    """Return the task's own figure, which is an agreement already."""
+    return float(_agreement(baseline_predictions, predictions).mean())
+
+
 def _agreement(baseline: Sequence[Prediction], predictions: Sequence[Prediction]) -> npt.NDArray[np.float64]:
     """Return (samples,) agreement, the mean over outputs so that each counts alike whatever its scale."""
     return np.array([_of_sample(right, got) for right, got in zip(baseline, predictions, strict=True)])

@@ -1,0 +1,199 @@
+"""Find the plan that keeps the float model's answers with the fewest ops left float.
+
+Error is measured at the outputs, one unit quantized at a time: a tensor can look healthy by its own signal-to-noise
+ratio and still ruin what comes after it. Anytime: at the deadline the best plan so far is the result.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.progress import Progress
+from edgekit.quantize.graph import Graph
+from edgekit.quantize.plan import Plan, Ranges
+from edgekit.search.trial import Trial
+from edgekit.search.units import Unit, units_of
+
+Arrays = dict[str, npt.NDArray[Any]]
+SENSITIVE = "costs accuracy in int8"
+_PROBES = 6  # samples that one unit's error is measured on
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One line of the search's log. ``loss``: 1 minus the agreement with the float model; inf: does not run."""
+
+    what: str
+    float_ops: int
+    loss: float
+    size_bytes: int
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class UnitError:
+    """What one unit does to the outputs when it alone is int8: noise-to-signal power of the worst output."""
+
+    unit: str
+    kind: str
+    error: float
+
+
+@dataclass
+class Found:
+    """The best plan, what it loses, and how it was found."""
+
+    plan: Plan
+    loss: float
+    reached: bool
+    complete: bool
+    log: list[Tried] = field(default_factory=list)
+    sensitivity: list[UnitError] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the search works on.
+
+    ``decide(ranges, exclude)`` makes a plan; ``run(plan, limit)`` tries it; ``loss(trial)`` judges it;
+    ``ranges`` maps the name of a range method to its ranges, the preferred one first.
+    """
+
+    graph: Graph
+    decide: Callable[[Ranges, Mapping[str, str]], Plan]
+    run: Callable[[Plan | None, int | None], Trial]
+    loss: Callable[[Trial], float]
+    ranges: Mapping[str, Ranges]
+
+
+def search(problem: Problem, target: float, seconds: float, progress: Progress) -> Found:
+    """Return the best plan within ``seconds``: at most ``target`` loss with the fewest float ops, or the least loss."""
+    return _Search(problem, target, time.monotonic() + seconds, seconds, progress).run()
+
+
+class _Search:
+    def __init__(self, problem: Problem, target: float, deadline: float, seconds: float, progress: Progress) -> None:
+        self.problem, self.target, self.deadline, self.seconds = problem, target, deadline, seconds
+        self.progress = progress
+        self.log: list[Tried] = []
+        self.sensitivity: list[UnitError] = []
+        self.best: tuple[Plan, float] | None = None
+
+    def run(self) -> Found:
+        method = self._best_ranges()
+        plan, loss = self._kept()
+        complete = True
+        if loss > self.target:
+            complete = self._leave_float(self.problem.ranges[method], units_of(self.problem.graph, plan))
+        self._shrink_float()
+        plan, loss = self._kept()
+        return Found(plan, loss, loss <= self.target, complete, self.log, self.sensitivity)
+
+    def _kept(self) -> tuple[Plan, float]:
+        assert self.best is not None  # the first trial always sets it
+        return self.best
+
+    def _out_of_time(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def _try(self, what: str, plan: Plan, keep: bool = True) -> float:
+        left = max(0.0, self.deadline - time.monotonic())
+        self.progress(1.0 - left / self.seconds, what)
+        trial = self.problem.run(plan, None)
+        loss = math.inf if trial.refusal else self.problem.loss(trial)
+        floats = sum(decision.precision == "float32" for decision in plan.decisions)
+        self.log.append(Tried(what, floats, loss, trial.size_bytes, trial.refusal))
+        if self.best is None or (keep and loss < self.best[1]):
+            self.best = (plan, loss)
+        return loss
+
+    def _best_ranges(self) -> str:
+        """Try each way to choose ranges on the whole plan and return the best."""
+        found: dict[str, float] = {}
+        for method, ranges in self.problem.ranges.items():
+            found[method] = self._try(f"{method} ranges", self.problem.decide(ranges, {}))
+            if found[method] <= self.target or self._out_of_time():
+                break
+        return min(found, key=lambda name: found[name])
+
+    def _leave_float(self, ranges: Ranges, units: Sequence[Unit]) -> bool:
+        """Leave the worst units float, as few as reach the target. Returns whether time sufficed."""
+        ranked = self._rank(ranges, units)
+        low, high = 0, None
+        for count in [size for size in _SIZES if size < len(ranked)]:
+            if self._out_of_time():
+                return False
+            if self._try_without(ranges, ranked[:count]) <= self.target:
+                high = count
+                break
+            low = count
+        while high is not None and high - low > 1:
+            if self._out_of_time():
+                return False
+            middle = (low + high) // 2
+            if self._try_without(ranges, ranked[:middle]) <= self.target:
+                high = middle
+            else:
+                low = middle
+        return True
+
+    def _try_without(self, ranges: Ranges, units: Sequence[Unit]) -> float:
+        exclude = {op: SENSITIVE for unit in units for op in unit.ops}
+        label = f"{len(units)} unit{'s' if len(units) > 1 else ''} float"
+        plan = self.problem.decide(ranges, exclude)
+        loss = self._try(label, plan)
+        if loss <= self.target:  # fewer float ops at the target are better than less loss
+            self.best = (plan, loss)
+        return loss
+
+    def _rank(self, ranges: Ranges, units: Sequence[Unit]) -> list[Unit]:
+        """Order units by the error each alone causes at the outputs; what there is no time for comes last."""
+        reference = self.problem.run(None, _PROBES)
+        errors: dict[str, float] = {}
+        for number, unit in enumerate(units):
+            if time.monotonic() > self.deadline - self.seconds / 3:
+                break
+            self.progress(0.1 + 0.5 * number / len(units), f"sensitivity of {unit.kind} {number + 1} of {len(units)}")
+            exclude = {op: "" for other in units if other is not unit for op in other.ops}
+            trial = self.problem.run(self.problem.decide(ranges, exclude), _PROBES)
+            errors[unit.name] = math.inf if trial.refusal else noise_to_signal(reference, trial)
+        self.sensitivity = sorted(
+            (UnitError(unit.name, unit.kind, errors[unit.name]) for unit in units if unit.name in errors),
+            key=lambda item: -item.error,
+        )
+        return sorted(units, key=lambda unit: -errors.get(unit.name, -1.0))
+
+    def _shrink_float(self) -> None:
+        """Store the weights of what stayed float as int8 where that costs next to nothing."""
+        plan, loss = self._kept()
+        weighted = {op.name for op in self.problem.graph.ops if op.weighted and op.is_float}
+        decisions = tuple(
+            replace(item, precision="int8-weights")
+            if item.precision == "float32" and item.reason == SENSITIVE and item.op in weighted
+            else item
+            for item in plan.decisions
+        )
+        smaller = replace(plan, decisions=decisions)
+        if smaller == plan or self._out_of_time():
+            return
+        if self._try("their weights int8", smaller, keep=False) <= max(self.target, loss):
+            self.best = (smaller, self.log[-1].loss)
+
+
+def noise_to_signal(reference: Trial, trial: Trial) -> float:
+    """Return the largest over outputs of mean squared error over the variance of the float output."""
+    worst = 0.0
+    for name in reference.outputs[0]:
+        right = np.concatenate([made[name].astype(np.float64).ravel() for made in reference.outputs])
+        got = np.concatenate([made[name].astype(np.float64).ravel() for made in trial.outputs])
+        power = float(((right - right.mean()) ** 2).mean())
+        worst = max(worst, float(((got - right) ** 2).mean()) / (power or 1.0))
+    return worst

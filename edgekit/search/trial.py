@@ -1,0 +1,107 @@
+"""One trial: emit a plan, run the file in its runtime on the held-apart samples, in a process that may die."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.convert import onnx_quantized, tflite_quantized
+from edgekit.errors import StageError, UnsupportedError
+from edgekit.quantize.plan import Plan
+from edgekit.runtimes import open_model
+
+Arrays = dict[str, npt.NDArray[Any]]
+EMITTERS: dict[str, Callable[[bytes, Plan], bytes]] = {"tflite": tflite_quantized.emit, "onnx": onnx_quantized.emit}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a plan came to: one dict of outputs per sample, and the size in bytes; or why it does not run."""
+
+    outputs: tuple[Arrays, ...]
+    size_bytes: int
+    refusal: str = ""
+
+
+class Trials:
+    """Runs plans of one float model, one after another. Use as a context: its process ends with it."""
+
+    def __init__(self, model: Path, format: str, samples: list[Arrays], folder: Path) -> None:
+        self.format = format
+        self._samples = folder / "held.npz"
+        self._candidate = folder / f"candidate.{format}"
+        self._model = model
+        np.savez(self._samples, allow_pickle=False, **_packed(samples))
+        self._pool = _pool()
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def run(self, plan: Plan | None, limit: int | None = None) -> Trial:
+        """Try ``plan`` (None: the float model itself) on the first ``limit`` samples.
+
+        A file the runtime refuses, or that kills its process, is a Trial with a refusal, not an error.
+        """
+        arguments = (self._model, self.format, plan, self._samples, self._candidate, limit)
+        try:
+            return self._pool.submit(_try, *arguments).result()
+        except BrokenProcessPool:
+            self._pool = _pool()
+            return Trial((), 0, "the runtime's process died: the delegate aborts on this file")
+
+
+def _pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_die_with_parent)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _try(model: Path, format: str, plan: Plan | None, samples: Path, candidate: Path, limit: int | None) -> Trial:
+    path = model
+    try:
+        if plan is not None:
+            candidate.write_bytes(EMITTERS[format](model.read_bytes(), plan))
+            path = candidate
+        session = open_model(path, format)
+        held = _unpacked(samples, limit)
+        outputs = tuple(_outputs(session, sample) for sample in held)
+    except (StageError, UnsupportedError) as error:
+        return Trial((), 0, error.message)
+    for made in outputs:
+        for name, array in made.items():
+            if not np.isfinite(array).all():
+                return Trial((), path.stat().st_size, f"output {name!r} is NaN or infinite")
+    return Trial(outputs, path.stat().st_size)
+
+
+def _outputs(session: Any, sample: Arrays) -> Arrays:
+    arrays = session.run([sample[spec["name"]] for spec in session.inputs])
+    return {spec["name"]: np.asarray(array) for spec, array in zip(session.outputs, arrays, strict=True)}
+
+
+def _packed(samples: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _unpacked(path: Path, limit: int | None) -> list[Arrays]:
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name][:limit] for name in stored.files}
+    count = len(next(iter(arrays.values())))
+    return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)]
