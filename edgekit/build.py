@@ -248,7 +248,15 @@ def _variant(
         size_bytes=entry.result["size_bytes"], cause=cause, latency_note=note,
         accuracy=data.Accuracy.model_validate(score.result) if score and not refused else None,
         latency=data.Latency.model_validate(latency) if latency else None,
+        search=_search_summary(row, outcome),
     )  # fmt: skip
+
+
+def _search_summary(row: plan.Row, outcome: pipeline.Outcome) -> data.SearchSummary | None:
+    entry = outcome.entries.get(row.emit.replace("emit-", "plan-", 1))
+    if entry is None or "log" not in entry.result:
+        return None
+    return data.SearchSummary(**{name: entry.result[name] for name in data.SearchSummary.model_fields})
 
 
 def _bundle(

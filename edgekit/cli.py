@@ -32,6 +32,10 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="build folder
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="steps side by side; default by cores and memory")
 ]
+TimeBudgetOption = Annotated[
+    str | None,
+    typer.Option("--time-budget", metavar="TIME", help="for each precision search: 20s, 3m; overrides the recipe"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
@@ -43,6 +47,7 @@ def build(
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")] = False,
+    time_budget: TimeBudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole chain for every target and write one report.
@@ -53,7 +58,7 @@ def build(
     from edgekit import build as builder
     from edgekit import console
 
-    prepared = builder.prepare(config, _overrides(model), target or [])
+    prepared = builder.prepare(config, _overrides(model, time_budget), target or [])
     if dry_run:
         if as_json:
             _print_json(_plan_json(prepared.plan))
@@ -81,7 +86,7 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Cut channels and recover; write the smaller Keras model."""
-    _one_stage("prune", model, config, None, output, jobs, as_json)
+    _one_stage("prune", _overrides(model), config, None, output, jobs, as_json)
 
 
 @app.command()
@@ -91,10 +96,11 @@ def quantize(
     target: TargetOption = None,
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
+    time_budget: TimeBudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate and write the plan: precision and range of every tensor, with reasons."""
-    _one_stage("quantize", model, config, target, output, jobs, as_json)
+    _one_stage("quantize", _overrides(model, time_budget), config, target, output, jobs, as_json)
 
 
 @app.command()
@@ -104,10 +110,11 @@ def convert(
     target: TargetOption = None,
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
+    time_budget: TimeBudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the files every target takes, checked against the source model."""
-    _one_stage("convert", model, config, target, output, jobs, as_json)
+    _one_stage("convert", _overrides(model, time_budget), config, target, output, jobs, as_json)
 
 
 @app.command()
@@ -236,18 +243,13 @@ def _root(
 
 
 def _one_stage(
-    stage: str,
-    model: Path | None,
-    config: Path,
-    target: list[str] | None,
-    output: Path,
-    jobs: int | None,
+    stage: str, overrides: dict[str, Any], config: Path, target: list[str] | None, output: Path, jobs: int | None,
     as_json: bool,
-) -> None:
+) -> None:  # fmt: skip
     from edgekit import build as builder
     from edgekit import console
 
-    prepared = builder.up_to(builder.prepare(config, _overrides(model), target or []), stage)
+    prepared = builder.up_to(builder.prepare(config, overrides, target or []), stage)
     with console.Live(prepared.plan) as live:
         written = builder.run_stage(prepared, output, live, stage, jobs or builder.default_jobs())
     if as_json:
@@ -257,8 +259,24 @@ def _one_stage(
             typer.echo(path)
 
 
-def _overrides(model: Path | None) -> dict[str, Any]:
-    return {"model.path": str(model.resolve())} if model else {}
+def _overrides(model: Path | None, time_budget: str | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if model:
+        found["model.path"] = str(model.resolve())
+    if time_budget:
+        found["quantize.search_seconds"] = _seconds(time_budget)
+    return found
+
+
+def _seconds(text: str) -> float:
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    try:
+        value = float(text[:-1]) * unit if unit else float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint="--time-budget") from error
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint="--time-budget")
+    return value
 
 
 def _plan_json(plan: Any) -> dict[str, Any]:

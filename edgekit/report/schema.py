@@ -69,6 +69,36 @@ class Latency(Model):
     ops_note: str = Field(default="", description="why there are no per-op times, if so")
 
 
+class TriedPlan(Model):
+    """One plan that was emitted and run while searching."""
+
+    what: str = Field(description="what is special about it, e.g. '4 units float'")
+    float_ops: int = Field(description="ops that stay float")
+    loss: float | None = Field(description="1 minus the agreement with the float model; null: it does not run")
+    size_bytes: int
+    refusal: str = Field(default="", description="why the runtime refuses it, if so")
+
+
+class SensitiveUnit(Model):
+    """What a weighted op and its followers do to the outputs when they alone are int8."""
+
+    unit: str = Field(description="name of its first tensor")
+    kind: str = Field(description="kind of its first op")
+    error: float | None = Field(description="noise-to-signal power at the worst output; null: it does not run")
+
+
+class SearchSummary(Model):
+    """How the precision of every op was found, on calibration samples that set no range."""
+
+    held_samples: int = Field(description="samples that judged the plans")
+    target_loss: float = Field(description="the loss of agreement that was good enough to stop at")
+    loss: float | None = Field(description="what the chosen plan loses in agreement with the float model, 0 to 1")
+    reached: bool
+    complete: bool = Field(description="false: time ran out, and this is the best so far")
+    log: list[TriedPlan]
+    sensitivity: list[SensitiveUnit] = Field(default=[], description="the most sensitive first; empty: not needed")
+
+
 class Variant(Model):
     """One row: the model after some of the steps, as one artifact for one target."""
 
@@ -89,6 +119,7 @@ class Variant(Model):
     status: Status
     cause: str = Field(default="", description="why it was dropped or could not be scored, as one sentence")
     warnings: list[str] = []
+    search: SearchSummary | None = Field(default=None, description="null where no precision was searched for")
 
 
 class StepGain(Model):

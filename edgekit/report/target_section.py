@@ -11,6 +11,7 @@ from edgekit.report.charts.steps import steps
 from edgekit.report.markup import Markup, join, tag
 from edgekit.report.per_class import per_class
 from edgekit.report.schema import TargetReport, Variant
+from edgekit.report.search_section import search_section
 from edgekit.report.table import badge, missing, soft, table
 
 
@@ -31,6 +32,7 @@ def section(target: TargetReport, index: int) -> Markup:
         tag("div", _left(target), _right(target), class_="pair"),
         _step_table(target),
         per_class(target),
+        search_section(target),
         _notes(target),
         id=f"target-{index}",
         aria_labelledby=f"title-{index}",

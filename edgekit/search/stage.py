@@ -109,11 +109,13 @@ def _summary(found: Found, split: Split, target_loss: float) -> dict[str, Any]:
         "held_samples": len(split.held),
         "notes": list(found.plan.notes),
         "target_loss": target_loss,
-        "loss": found.loss,
+        "loss": _finite(found.loss),
         "reached": found.reached,
         "complete": found.complete,
-        "log": [{**asdict(item), "loss": min(item.loss, 1.0)} for item in found.log],
-        "sensitivity": [
-            {**asdict(item), "error": item.error if np.isfinite(item.error) else None} for item in found.sensitivity
-        ],
+        "log": [{**asdict(item), "loss": _finite(item.loss)} for item in found.log],
+        "sensitivity": [{**asdict(item), "error": _finite(item.error)} for item in found.sensitivity],
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
