@@ -1,0 +1,157 @@
+"""The precision search on a small real network with one poisoned layer, run for real."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from edgekit.quantize import decide
+from edgekit.quantize.calibrate import ranges
+from edgekit.quantize.graph import read_graph
+from edgekit.quantize.plan import Plan
+from edgekit.search import stage
+from edgekit.search.search import SENSITIVE, noise_to_signal
+from edgekit.search.trial import Trial, Trials
+from edgekit.search.units import units_of
+
+LAYERS = 6
+CHANNELS = 8
+GENERIC = {"kind": "generic"}
+
+
+def network(path: Path, poisoned: int | None) -> Path:
+    """Six convolutions with ReLU; the channels of one of them are rescaled, and the next undoes it.
+
+    The float function is the same. In int8, one scale for channels 1 to 4096 leaves nothing of the small ones.
+    """
+    random = np.random.default_rng(1)
+    weights = [random.normal(0, 1.5 / np.sqrt(9 * CHANNELS), (CHANNELS, CHANNELS, 3, 3)) for _ in range(LAYERS)]
+    weights[0] = random.normal(0, 0.3, (CHANNELS, 3, 3, 3))
+    if poisoned is not None:
+        factors = 2.0 ** np.linspace(0, -12, CHANNELS)
+        weights[poisoned] = weights[poisoned] * factors[:, None, None, None]
+        weights[poisoned + 1] = weights[poisoned + 1] / factors[None, :, None, None]
+    nodes, tensor = [], "image"
+    for number in range(LAYERS):
+        nodes.append(helper.make_node("Conv", [tensor, f"w{number}"], [f"c{number}"], pads=[1] * 4))
+        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
+        tensor = f"r{number}"
+    nodes.append(helper.make_node("Sigmoid", [tensor], ["scores"]))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "six",
+        [value("image", onnx.TensorProto.FLOAT, [1, 3, 8, 8])],
+        [value("scores", onnx.TensorProto.FLOAT, [1, CHANNELS, 8, 8])],
+        [numpy_helper.from_array(array.astype(np.float32), f"w{i}") for i, array in enumerate(weights)],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> dict[str, Any]:
+    x = np.random.default_rng(2).normal(0, 1, (40, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", image=x)
+    preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+    return {"kind": "npz", "path": tmp_path / "images.npz", "preprocess": preprocess}
+
+
+def run(folder: Path, model: Path, images: dict[str, Any], target_loss: float, seconds: float = 60.0) -> dict[str, Any]:
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    return stage.run(
+        out=out, progress=lambda done, text: None, model=model, format="onnx", precision="int8", scheme="cpu",
+        dataset=images, samples=128, task=GENERIC, target_loss=target_loss, seconds=seconds,
+    )  # fmt: skip
+
+
+def test_a_healthy_network_needs_one_trial(tmp_path: Path, images: dict[str, Any]) -> None:
+    found = run(tmp_path, network(tmp_path / "m.onnx", None), images, 0.05)
+    assert found["reached"]
+    assert len(found["log"]) == 1
+    assert found["sensitivity"] == []
+
+
+def test_a_poisoned_layer_is_found_at_the_outputs_and_little_else_stays_float(
+    tmp_path: Path, images: dict[str, Any]
+) -> None:
+    healthy = run(tmp_path, network(tmp_path / "healthy.onnx", None), images, 1.0)["loss"]
+    found = run(tmp_path, network(tmp_path / "poisoned.onnx", 2), images, 1.2 * healthy)
+    assert found["log"][0]["loss"] > 3 * healthy, "the fault must hurt, or this test shows nothing"
+    assert found["reached"]
+    assert found["sensitivity"][0]["unit"] in ("c2", "c3"), "the layers on both sides of the uneven tensor"
+    plan = Plan.from_json((tmp_path / "out/plan.json").read_text())
+    left = {item.op for item in plan.decisions if item.reason == SENSITIVE}
+    assert left & {"c2", "c3"}
+    assert len([op for op in left if op.startswith("c")]) <= 2
+
+
+def test_the_same_search_twice_gives_the_same_plan(tmp_path: Path, images: dict[str, Any]) -> None:
+    model = network(tmp_path / "m.onnx", 2)
+    plans = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run(tmp_path / name, model, images, 0.02)
+        plans.append((tmp_path / name / "out/plan.json").read_text())
+    assert plans[0] == plans[1]
+
+
+def test_out_of_time_gives_the_best_so_far_and_says_so(tmp_path: Path, images: dict[str, Any]) -> None:
+    found = run(tmp_path, network(tmp_path / "m.onnx", 2), images, 1e-9, seconds=1e-3)
+    assert not found["complete"]
+    assert not found["reached"]
+    assert len(found["log"]) == 1
+    Plan.from_json((tmp_path / "out/plan.json").read_text())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plan.json"], "no trial is left behind"
+
+
+@pytest.mark.parametrize("available", range(1, 400, 7))
+@pytest.mark.parametrize("wanted", [1, 128])
+def test_what_judges_a_plan_never_set_its_ranges(available: int, wanted: int) -> None:
+    split = stage.Split.of(available, wanted)
+    assert 1 <= len(split.calibrate) <= wanted
+    assert 1 <= len(split.held) <= stage.HELD_AT_MOST
+    assert max(*split.calibrate, *split.held) < available
+    if available >= 3:
+        assert not set(split.calibrate) & set(split.held)
+
+
+def test_units_are_a_weighted_op_and_what_follows_it(tmp_path: Path, images: dict[str, Any]) -> None:
+    model = network(tmp_path / "m.onnx", None)
+    samples = [{"image": np.ones((1, 3, 8, 8), np.float32)}]
+    plan = decide.decide(model, "onnx", "int8", "cpu", ranges(model, "onnx", samples))
+    units = units_of(read_graph(model, "onnx"), plan)
+    last = LAYERS - 1  # its ReLU belongs to the output decoding, which stays float
+    assert [unit.ops for unit in units] == [*((f"c{i}", f"r{i}") for i in range(last)), (f"c{last}",)]
+    assert units[0].kind == "Conv"
+
+
+class Deadly:
+    """Stands for a plan whose file kills the runtime's process: unpickling it there aborts."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.abort, ()
+
+
+def test_a_trial_that_kills_its_process_is_refused_and_the_next_one_runs(tmp_path: Path) -> None:
+    model = network(tmp_path / "m.onnx", None)
+    sample = {"image": np.ones((1, 3, 8, 8), np.float32)}
+    with Trials(model, "onnx", [sample, sample], tmp_path) as trials:
+        dead = trials.run(Deadly())  # type: ignore[arg-type]
+        assert "died" in dead.refusal
+        alive = trials.run(None, limit=1)
+    assert alive.refusal == ""
+    assert [made["scores"].shape for made in alive.outputs] == [(1, CHANNELS, 8, 8)]
+
+
+def test_noise_to_signal_is_that_of_the_worst_output() -> None:
+    right = Trial(({"a": np.array([1.0, -1.0]), "b": np.array([0.0, 2.0])},), 0)
+    got = Trial(({"a": np.array([1.0, -1.0]), "b": np.array([0.0, 1.0])},), 0)
+    assert noise_to_signal(right, right) == 0.0
+    assert noise_to_signal(right, got) == pytest.approx(0.5)  # error power 0.5, variance 1
