@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import onnx_graphs
 import pytest
+import tiny_tflite
 
 from edgekit.errors import StageError
-from edgekit.quantize.calibrate import MinMax, ranges_onnx
+from edgekit.quantize.calibrate import MinMax, channel_axes, observe, ranges, ranges_onnx
+from edgekit.quantize.graph import read_graph
 from edgekit.runtimes import ort
 
 
@@ -70,3 +72,40 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     peak(1)
     # One tensor is 400 kB: keeping even one more per sample would add 15 MB here.
     assert peak(40) - peak(2) < 200_000
+
+
+def test_observed_ranges_are_the_calibrated_ones(tmp_path: Path) -> None:
+    proto = onnx_graphs.detector()
+    path, samples = onnx_graphs.save(proto, tmp_path), onnx_graphs.samples(proto)
+    found = observe(path, "onnx", iter(samples))
+    assert {name: (s.low, s.high) for name, s in found.items()} == ranges(path, "onnx", samples)
+    pictures = np.concatenate([sample["image"] for sample in samples])
+    assert found["image"].channel_high is not None
+    np.testing.assert_array_equal(found["image"].channel_high, pictures.max(axis=(0, 2, 3)))
+
+
+def test_tflite_is_observed_with_channels_last(tmp_path: Path) -> None:
+    path = tiny_tflite.write_add_relu(tmp_path / "tiny.tflite")
+    samples = [{"image": np.array([[1.0, -2.0, k, 0.0]], np.float32)} for k in range(3)]
+    found = observe(path, "tflite", iter(samples))
+    assert {name: (s.low, s.high) for name, s in found.items()} == ranges(path, "tflite", samples)
+    assert found["t1"].channel_high is not None
+    assert found["t1"].channel_high.tolist() == [2, -4, 4, 0]
+    assert found["t2"].zeros == 7
+
+
+def test_features_of_products_are_last(tmp_path: Path) -> None:
+    path = onnx_graphs.save(onnx_graphs.attention(), tmp_path)
+    axes = channel_axes(read_graph(path, "onnx"), "onnx")
+    assert {axes[name] for name in ("q", "k", "v", "y")} == {-1}
+    assert axes["x"] == 1
+
+
+def test_observing_tells_errors_as_calibrating_does(tmp_path: Path) -> None:
+    path = onnx_graphs.save(onnx_graphs.detector(), tmp_path)
+    with pytest.raises(StageError, match="no calibration samples"):
+        observe(path, "onnx", [])
+    with pytest.raises(StageError, match="sample 1 does not fit"):
+        observe(path, "onnx", [{"picture": np.zeros((1, 3, 8, 8), np.float32)}])
+    with pytest.raises(StageError, match="tensor 'image' reached nan"):
+        observe(path, "onnx", [{"image": np.full((1, 3, 8, 8), np.nan, np.float32)}])
