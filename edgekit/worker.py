@@ -6,7 +6,6 @@ request, sends progress as JSON lines on stdout, and everything else that librar
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgekit.errors import ERRORS, EdgekitError, StageError
+from edgekit.lifeline import die_with_parent
 from edgekit.progress import Progress
 
 REQUEST, RESULT, ERROR, LOG = "request.json", "result.json", "error.json", "log.txt"
@@ -155,15 +155,8 @@ def _decode(value: Any) -> Any:
     return [_decode(item) for item in value] if isinstance(value, list) else value
 
 
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # it died before it could be asked for
-        sys.exit(1)
-
-
 def _main(request: Path, parent: int) -> int:
-    _die_with_parent(parent)
+    die_with_parent(parent)
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print, also from C++, goes to the log
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgekit"
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "progress"}),
+    frozenset({"errors", "lifeline", "progress"}),
     frozenset({"artifact", "dataset", "target", "recipe", "source", "keras_io"}),
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
-import signal
-import sys
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +16,7 @@ import numpy.typing as npt
 
 from edgekit.convert import onnx_quantized, tflite_quantized
 from edgekit.errors import StageError, UnsupportedError
+from edgekit.lifeline import die_with_parent
 from edgekit.quantize.plan import Plan
 from edgekit.runtimes import open_model
 
@@ -65,12 +64,8 @@ class Trials:
 
 
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_die_with_parent)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, context, initializer=die_with_parent, initargs=(os.getpid(),))
 
 
 def _try(model: Path, format: str, plan: Plan | None, samples: Path, candidate: Path, limit: int | None) -> Trial:
