@@ -1,0 +1,1 @@
+"""A detector like those people bring: default int8 makes it useless."""
