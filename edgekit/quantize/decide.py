@@ -27,11 +27,13 @@ def decide(
     *,
     samples: int = 0,
     exclude: Mapping[str, str] | None = None,
+    hazards: bool = False,
 ) -> Plan:
     """Make the plan for a float model.
 
     ``precision``: int8 or int8-weights (float32 and float16 give a plan that quantizes nothing).
-    ``scheme``: see ``kernels.SCHEMES``. ``exclude``: op name -> reason it stays float.
+    ``scheme``: see ``kernels.SCHEMES``. ``exclude``: op name -> reason it stays float. ``hazards``: quantize also
+    the kinds that often lose too much in int8, for a caller that tries it out.
     Raises StageError when a needed range is missing or not finite, UnsupportedError when nothing in the
     model can be quantized as asked.
     """
@@ -39,6 +41,8 @@ def decide(
     if precision not in PRECISIONS:
         raise UnsupportedError(f"no plan can be made for precision '{precision}'", f"Known: {', '.join(PRECISIONS)}.")
     graph = read_graph(float_path, format)
+    if hazards:
+        chosen = chosen.with_hazards()
     decisions, notes = _decisions(graph, precision, chosen, dict(exclude or {}))
     needed = sorted(_tensors_of(graph, decisions, "int8"))
     kept = _ranges_for(needed, {**(ranges or {}), **_table_ranges(graph)})

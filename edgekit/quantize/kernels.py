@@ -5,7 +5,7 @@ The tables follow the kernels, not the quantizers: accepting an op does not make
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Ops that only move values: they keep the scale of their input, so quantizing them costs no accuracy.
 MOVES = frozenset(
@@ -79,7 +79,10 @@ _ONNX_INT8 = frozenset(
 
 @dataclass(frozen=True)
 class Scheme:
-    """What one family of kernels offers: static int8, ops kept float, dynamic int8, tables."""
+    """What one family of kernels offers: static int8, ops kept float, dynamic int8, tables.
+
+    ``hazards``: kinds among the refused that have an int8 kernel; whether they lose too much depends on the network.
+    """
 
     name: str
     format: str
@@ -87,6 +90,11 @@ class Scheme:
     refused: dict[str, str]
     dynamic: frozenset[str]
     int8_tables: bool
+    hazards: frozenset[str] = frozenset()
+
+    def with_hazards(self) -> Scheme:
+        refused = {kind: reason for kind, reason in self.refused.items() if kind not in self.hazards}
+        return replace(self, refused=refused, int8=self.int8 | self.hazards)
 
 
 SCHEMES = {
@@ -101,6 +109,7 @@ SCHEMES = {
         # XNNPACK has no dynamic depthwise kernel: the reference kernel is several times slower than float.
         frozenset({"CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"}),
         int8_tables=True,
+        hazards=frozenset({"HARD_SWISH"}),
     ),
     "tensorrt": Scheme(
         "tensorrt",
@@ -113,6 +122,7 @@ SCHEMES = {
         },
         frozenset(),  # DynamicQuantizeLinear is refused by the parser
         int8_tables=False,
+        hazards=frozenset({"Mul", "Sigmoid"}),
     ),
     "cpu": Scheme(
         "cpu",
@@ -126,6 +136,7 @@ SCHEMES = {
         # ONNX Runtime's dynamic convolution is 5 to 11 times slower than float.
         frozenset({"MatMul"}),
         int8_tables=True,
+        hazards=frozenset({"Mul", "Sigmoid"}),
     ),
 }
 DEFAULT_SCHEME = {"tflite": "litert", "onnx": "cpu"}

@@ -77,6 +77,7 @@ class TriedPlan(Model):
     loss: float | None = Field(description="1 minus the agreement with the float model; null: it does not run")
     size_bytes: int
     refusal: str = Field(default="", description="why the runtime refuses it, if so")
+    fastest_ms: float = Field(default=0.0, description="its fastest call on this host while it was tried; a hint only")
 
 
 class SensitiveUnit(Model):

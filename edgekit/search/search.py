@@ -23,6 +23,9 @@ from edgekit.search.units import Unit, units_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 SENSITIVE = "costs accuracy in int8"
+HAZARD = "loses too much in int8"
+_CLEARLY = 0.93
+_TURNS = 3
 _PROBES = 6  # samples that one unit's error is measured on
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
@@ -36,6 +39,7 @@ class Tried:
     loss: float
     size_bytes: int
     refusal: str = ""
+    fastest_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,12 @@ class Found:
 class Problem:
     """What the search works on.
 
-    ``decide(ranges, exclude)`` makes a plan; ``run(plan, limit)`` tries it; ``loss(trial)`` judges it;
+    ``decide(ranges, exclude, hazards)`` makes a plan; ``run(plan, limit)`` tries it; ``loss(trial)`` judges it;
     ``ranges`` maps the name of a range method to its ranges, the preferred one first.
     """
 
     graph: Graph
-    decide: Callable[[Ranges, Mapping[str, str]], Plan]
+    decide: Callable[[Ranges, Mapping[str, str], bool], Plan]
     run: Callable[[Plan | None, int | None], Trial]
     loss: Callable[[Trial], float]
     ranges: Mapping[str, Ranges]
@@ -88,11 +92,12 @@ class _Search:
         self.best: tuple[Plan, float] | None = None
 
     def run(self) -> Found:
-        method = self._best_ranges()
+        ranges = self.problem.ranges[self._best_ranges()]
         plan, loss = self._kept()
         complete = True
         if loss > self.target:
-            complete = self._leave_float(self.problem.ranges[method], units_of(self.problem.graph, plan))
+            complete = self._leave_float(ranges, units_of(self.problem.graph, plan))
+        self._dare(ranges)
         self._shrink_float()
         plan, loss = self._kept()
         return Found(plan, loss, loss <= self.target, complete, self.log, self.sensitivity)
@@ -110,7 +115,7 @@ class _Search:
         trial = self.problem.run(plan, None)
         loss = math.inf if trial.refusal else self.problem.loss(trial)
         floats = sum(decision.precision == "float32" for decision in plan.decisions)
-        self.log.append(Tried(what, floats, loss, trial.size_bytes, trial.refusal))
+        self.log.append(Tried(what, floats, loss, trial.size_bytes, trial.refusal, trial.fastest_ms))
         if self.best is None or (keep and loss < self.best[1]):
             self.best = (plan, loss)
         return loss
@@ -119,7 +124,7 @@ class _Search:
         """Try each way to choose ranges on the whole plan and return the best."""
         found: dict[str, float] = {}
         for method, ranges in self.problem.ranges.items():
-            found[method] = self._try(f"{method} ranges", self.problem.decide(ranges, {}))
+            found[method] = self._try(f"{method} ranges", self.problem.decide(ranges, {}, False))
             if found[method] <= self.target or self._out_of_time():
                 break
         return min(found, key=lambda name: found[name])
@@ -148,7 +153,7 @@ class _Search:
     def _try_without(self, ranges: Ranges, units: Sequence[Unit]) -> float:
         exclude = {op: SENSITIVE for unit in units for op in unit.ops}
         label = f"{len(units)} unit{'s' if len(units) > 1 else ''} float"
-        plan = self.problem.decide(ranges, exclude)
+        plan = self.problem.decide(ranges, exclude, False)
         loss = self._try(label, plan)
         if loss <= self.target:  # fewer float ops at the target are better than less loss
             self.best = (plan, loss)
@@ -163,13 +168,53 @@ class _Search:
                 break
             self.progress(0.1 + 0.5 * number / len(units), f"sensitivity of {unit.kind} {number + 1} of {len(units)}")
             exclude = {op: "" for other in units if other is not unit for op in other.ops}
-            trial = self.problem.run(self.problem.decide(ranges, exclude), _PROBES)
+            trial = self.problem.run(self.problem.decide(ranges, exclude, False), _PROBES)
             errors[unit.name] = math.inf if trial.refusal else noise_to_signal(reference, trial)
         self.sensitivity = sorted(
             (UnitError(unit.name, unit.kind, errors[unit.name]) for unit in units if unit.name in errors),
             key=lambda item: -item.error,
         )
         return sorted(units, key=lambda unit: -errors.get(unit.name, -1.0))
+
+    def _dare(self, ranges: Ranges) -> None:
+        """Quantize also what often loses too much, where it does not here, if that is clearly faster."""
+        plan, loss = self._kept()
+        if loss > self.target:
+            return
+        left = {item.op: item.reason for item in plan.decisions if item.reason == SENSITIVE}
+        quantized = _quantized(plan)
+        hazards = [op for op in _quantized(self.problem.decide(ranges, left, True)) if op not in quantized]
+        for keep in (len(hazards), len(hazards) // 2, len(hazards) // 4):
+            if not keep or self._out_of_time():
+                return
+            if keep < len(hazards):
+                hazards = self._least_harmful(ranges, left, hazards)
+            daring = self.problem.decide(ranges, left | dict.fromkeys(hazards[keep:], HAZARD), True)
+            loss = self._try(f"{keep} hazardous op{'s' if keep > 1 else ''} int8 too", daring, keep=False)
+            if loss <= self.target:
+                if self._is_faster(daring, plan):
+                    self.best = (daring, loss)
+                return
+
+    def _least_harmful(self, ranges: Ranges, left: Mapping[str, str], hazards: list[str]) -> list[str]:
+        """Order hazardous ops by the error each adds at the outputs, the smallest first."""
+        reference = self.problem.run(None, _PROBES)
+        errors: dict[str, float] = {}
+        for op in hazards:
+            if self._out_of_time():
+                break
+            others = left | {other: HAZARD for other in hazards if other != op}
+            trial = self.problem.run(self.problem.decide(ranges, others, True), _PROBES)
+            errors[op] = math.inf if trial.refusal else noise_to_signal(reference, trial)
+        return sorted(hazards, key=lambda op: errors.get(op, math.inf))
+
+    def _is_faster(self, candidate: Plan, current: Plan) -> bool:
+        """Time both in turns. Only a clear gain counts, so that the same build decides the same way again."""
+        times = {True: math.inf, False: math.inf}
+        for _ in range(_TURNS):
+            for mine, plan in ((True, candidate), (False, current)):
+                times[mine] = min(times[mine], self.problem.run(plan, None).fastest_ms)
+        return times[True] < _CLEARLY * times[False]
 
     def _shrink_float(self) -> None:
         """Store the weights of what stayed float as int8 where that costs next to nothing."""
@@ -186,6 +231,10 @@ class _Search:
             return
         if self._try("their weights int8", smaller, keep=False) <= max(self.target, loss):
             self.best = (smaller, self.log[-1].loss)
+
+
+def _quantized(plan: Plan) -> list[str]:
+    return [item.op for item in plan.decisions if item.precision != "float32"]
 
 
 def noise_to_signal(reference: Trial, trial: Trial) -> float:

@@ -60,8 +60,15 @@ def run(
         judge = _Judge(trials.run(None), task)
         problem = Problem(
             graph=read_graph(model, format),
-            decide=lambda chosen, exclude: decide.decide(
-                model, format, precision, scheme, chosen, samples=len(split.calibrate), exclude=exclude
+            decide=lambda chosen, exclude, hazards: decide.decide(
+                model,
+                format,
+                precision,
+                scheme,
+                chosen,
+                samples=len(split.calibrate),
+                exclude=exclude,
+                hazards=hazards,
             ),
             run=trials.run,
             loss=judge.loss,
