@@ -1,0 +1,172 @@
+"""Causes that lie in the ranges: what calibration saw is not what the samples hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgekit.diagnose.causes import Evidence, accuracy, percent
+from edgekit.diagnose.compare_layers import TensorFigures
+from edgekit.diagnose.output_blame import WORTH_A_CURE
+from edgekit.diagnose.schema import Finding
+
+_CLIPPED = 1e-3  # share of the values beyond the range from which a tensor is off
+_UNUSED = 0.25  # of the range is all that the samples reach: two of eight bits are lost
+_BEYOND = 0.25  # of the span, by which the samples leave it: no longer chance
+_FAR = 2.5  # times the range, in the middle tensor: other data, not fewer
+
+
+def calibration(evidence: Evidence) -> Iterator[Finding]:
+    """Find ranges that the samples leave or hardly use, and tell the reasons apart by where they do."""
+    off = {name: f for name, f in evidence.found.figures.items() if _is_off(f) and name not in evidence.claimed}
+    cured = [name for name, tried in evidence.free_tensors() if tried.cured_by("own range")]
+    groups = evidence.blame.groups
+    before, after = groups["activations"], groups["own ranges"]
+    as_group = before >= WORTH_A_CURE and after < before / 2
+    if not cured and not (as_group and off):
+        return
+    where = cured + [name for name in sorted(off, key=lambda n: -_share(off[n])) if name not in cured]
+    if not as_group:  # something else is worse; blame what single tensors show
+        worst = evidence.blame.tensors[cured[0]]
+        before, after = worst.alone, worst.cures["own range"]
+        where = cured
+    evidence.claimed |= set(where)
+    inner = [name for name in where if not _is_at_the_end(evidence, name)]
+    if not inner:
+        yield _saturated(evidence, where, before, after)
+    elif _is_other_data(evidence):
+        yield _other_data(evidence, where, before, after)
+    elif all(_is_unused(evidence.found.figures[name]) for name in inner):
+        yield _one_value(evidence, where, before, after)
+    else:
+        yield _few_samples(evidence, where, before, after)
+
+
+def outlier_value(evidence: Evidence) -> Iterator[Finding]:
+    """Find tensors whose range a handful of values stretches."""
+    for name, tried in evidence.free_tensors():
+        if not tried.cured_by("clipped"):
+            continue
+        figures = evidence.found.figures[name]
+        kept = figures.quantile_range(0.999) or (figures.low, figures.high)
+        evidence.claimed.add(name)
+        yield accuracy(
+            evidence, "outlier-value", [name], tried.alone, tried.cures["clipped"],
+            f"99.9 % of its values lie in {kept[0]:.3g} .. {kept[1]:.3g}, all in {figures.low:.3g} .. "
+            f"{figures.high:.3g}. Rounding it costs {percent(tried.alone)} at the outputs, without the rarest values "
+            f"{percent(tried.cures['clipped'])}",
+            "Calibrate this tensor with a percentile instead of the extremes.",
+        )  # fmt: skip
+
+
+def _saturated(evidence: Evidence, where: list[str], before: float, after: float) -> Finding:
+    return accuracy(
+        evidence, "saturated-output", where, before, after,
+        f"{_story(evidence, where[0])}; all tensors before it fit. {_both(before, after)}",
+        "Give outputs the range of their extremes (never a percentile), or keep the last op in float.",
+    )  # fmt: skip
+
+
+def _other_data(evidence: Evidence, where: list[str], before: float, after: float) -> Finding:
+    first = next(iter(_first_tensors(evidence)), where[0])
+    return accuracy(
+        evidence, "calibration-unlike-data", [first, *(name for name in where if name != first)], before, after,
+        f"{_story(evidence, first)}. {_both(before, after)}",
+        "Calibrate with the same preprocessing as the samples ([preprocess] mean and scale), on such data.",
+    )  # fmt: skip
+
+
+def _one_value(evidence: Evidence, where: list[str], before: float, after: float) -> Finding:
+    return accuracy(
+        evidence, "outlier-value", where, before, after, f"{_story(evidence, where[0])}. {_both(before, after)}",
+        "Calibrate with a percentile inside the network, or remove the calibration sample that reaches so far.",
+    )  # fmt: skip
+
+
+def _few_samples(evidence: Evidence, where: list[str], before: float, after: float) -> Finding:
+    return accuracy(
+        evidence, "few-calibration-samples", where, before, after,
+        f"the input fits, but {_story(evidence, where[0])} ({len(where)} tensors leave their range). "
+        f"{_both(before, after)}",
+        "Calibrate on more and more varied samples; around 100 is usual.",
+    )  # fmt: skip
+
+
+def _both(before: float, after: float) -> str:
+    return (
+        f"With the artifact's ranges the outputs are off by {percent(before)}, with those of these samples by "
+        f"{percent(after)}"
+    )
+
+
+def _story(evidence: Evidence, name: str) -> str:
+    figures = evidence.found.figures[name]
+    low, high = _range(figures)
+    text = f"{name!r} can hold {low:.3g} .. {high:.3g}, the samples reach {figures.low:.3g} .. {figures.high:.3g}"
+    share = _share(figures)
+    return f"{text}, {percent(share)} of its values are clipped" if share else text
+
+
+def _is_off(figures: TensorFigures) -> bool:
+    return figures.form is not None and figures.form.per_tensor and bool(
+        figures.values and (_share(figures) > _CLIPPED or _is_unused(figures))
+    )  # fmt: skip
+
+
+def _is_unused(figures: TensorFigures) -> bool:
+    low, high = _range(figures)
+    return (figures.high - figures.low) < _UNUSED * (high - low) and not _share(figures)
+
+
+def _share(figures: TensorFigures) -> float:
+    return (figures.below + figures.above) / figures.values if figures.values else 0.0
+
+
+def _range(figures: TensorFigures) -> tuple[float, float]:
+    return figures.form.range if figures.form is not None else (figures.low, figures.high)
+
+
+def _is_at_the_end(evidence: Evidence, tensor: str) -> bool:
+    """Tell whether no op with weights comes after a tensor."""
+    graph = evidence.found.graph
+    waiting = list(graph.consumers.get(tensor, ()))
+    seen: set[int] = set()
+    while waiting:
+        position = waiting.pop()
+        if position in seen:
+            continue
+        seen.add(position)
+        if graph.ops[position].weighted:
+            return False
+        waiting += graph.after(position)
+    return True
+
+
+def _first_tensors(evidence: Evidence) -> list[str]:
+    """Return the int8 tensors that no op with weights comes before."""
+    graph = evidence.found.graph
+    fresh = set(graph.inputs)
+    for op in graph.ops:
+        if not op.weighted and all(name in fresh or name in graph.constants or not name for name in op.inputs):
+            fresh |= set(op.outputs)
+    return [name for name in evidence.blame.tensors if name in fresh and name in evidence.found.figures]
+
+
+def _is_other_data(evidence: Evidence) -> bool:
+    first = [evidence.found.figures[name] for name in _first_tensors(evidence)]
+    if first:
+        return any(_leaves(figures) or _is_unused(figures) for figures in first)
+    ratios = []
+    for name in evidence.blame.tensors:
+        figures = evidence.found.figures[name]
+        low, high = _range(figures)
+        ratios.append((figures.high - figures.low) / max(high - low, 1e-12))
+    return bool(ratios) and not 1 / _FAR < float(np.median(ratios)) < _FAR
+
+
+def _leaves(figures: TensorFigures) -> bool:
+    low, high = _range(figures)
+    margin = _BEYOND * (high - low)
+    return figures.low < low - margin or figures.high > high + margin
+

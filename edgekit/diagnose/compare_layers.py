@@ -1,0 +1,226 @@
+"""Run the float model and the artifact side by side and keep figures per tensor; memory is flat in the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.diagnose.execute import Runner, Sample, as_input, open_runner
+from edgekit.diagnose.match_layers import match, value_of
+from edgekit.diagnose.quantized_file import Quantization, QuantizedFile
+from edgekit.diagnose.schema import Layer
+from edgekit.errors import StageError
+from edgekit.progress import Progress
+from edgekit.quantize.graph import Graph
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+CHANNEL_AXIS = {"tflite": -1, "onnx": 1}
+_DEAD = 1e-6  # of the largest channel: a channel that never fires has no say in how uneven the others are
+_BINS = 256
+
+
+class TensorFigures:
+    """Running sums of one float tensor against its counterpart. ``form``: the artifact's int8 form of it.
+
+    ``not_finite`` counts the samples on which either side holds NaN or infinity; they add to nothing else.
+    """
+
+    def __init__(self, form: Quantization | None, axis: int) -> None:
+        self.form, self.axis = form, axis
+        self.low, self.high = np.inf, -np.inf
+        self.signal = self.noise = self.product = self.energy = 0.0
+        self.values = 0
+        self.below = self.above = 0
+        self.not_finite = {"float": 0, "artifact": 0}
+        self.histogram = np.zeros(_BINS, np.int64)
+        self.channels: Floats = np.zeros(0)
+
+    def add(self, reference: Array, found: Array) -> None:
+        """Add one sample: both arrays hold the values they stand for, in the same shape."""
+        right, got = reference.astype(np.float64), found.astype(np.float64)
+        bad = {"float": not np.isfinite(right).all(), "artifact": not np.isfinite(got).all()}
+        if any(bad.values()):
+            self.not_finite = {side: count + bad[side] for side, count in self.not_finite.items()}
+            return
+        self.low, self.high = min(self.low, float(right.min())), max(self.high, float(right.max()))
+        self.signal += float(np.vdot(right, right))
+        self.energy += float(np.vdot(got, got))
+        self.product += float(np.vdot(right, got))
+        self.noise += float(np.vdot(right - got, right - got))
+        self.values += right.size
+        if right.ndim > 1:
+            axis = self.axis % right.ndim
+            peaks = np.abs(right).max(axis=tuple(i for i in range(right.ndim) if i != axis))
+            self.channels = np.maximum(self.channels, peaks) if len(self.channels) else peaks
+        if self.form is not None and self.form.per_tensor:
+            self._count_codes(right)
+
+    def _count_codes(self, values: Floats) -> None:
+        assert self.form is not None
+        low, high = self.form.range
+        scale = float(self.form.scale[0])
+        codes = np.rint((values - low) / scale)
+        steps = round((high - low) / scale)
+        self.below += int((codes < 0).sum())
+        self.above += int((codes > steps).sum())
+        share = _BINS / (steps + 1)
+        bins = np.clip(codes * share, 0, _BINS - 1).astype(np.int64)
+        self.histogram += np.bincount(bins.reshape(-1), minlength=_BINS)
+
+    def quantile_range(self, share: float) -> tuple[float, float] | None:
+        """Return the range, to 1/256 of the artifact's, that holds ``share`` of the values (half left out per end)."""
+        if self.form is None or not self.histogram.sum():
+            return None
+        low, high = self.form.range
+        step = (high - low) / _BINS
+        total = np.cumsum(self.histogram) / self.histogram.sum()
+        first = int(np.searchsorted(total, (1 - share) / 2, side="right"))
+        last = int(np.searchsorted(total, 1 - (1 - share) / 2))
+        return min(0.0, low + first * step), max(0.0, low + (min(last, _BINS - 1) + 1) * step)
+
+    @property
+    def alive(self) -> Floats:
+        """Return the magnitudes of the channels that fire at all, largest first."""
+        peak = self.channels.max(initial=0.0)
+        return np.sort(self.channels[self.channels > _DEAD * peak])[::-1]
+
+    @property
+    def unevenness(self) -> float | None:
+        alive = self.alive
+        if len(alive) < 2:
+            return None
+        return float(alive[0] / np.exp(np.log(alive).mean()))
+
+
+@dataclass
+class Comparison:
+    """What one pass over the samples showed. ``pairs``: float tensor -> tensor of the artifact.
+
+    ``outputs`` and ``reference`` hold the outputs of every sample, by the float model's names: they are small.
+    ``shapes`` are those of every float tensor.
+    """
+
+    graph: Graph
+    artifact: QuantizedFile
+    pairs: dict[str, str]
+    figures: dict[str, TensorFigures]
+    reference: list[dict[str, Array]] = field(default_factory=list)
+    outputs: list[dict[str, Array]] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def unmatched(self) -> list[str]:
+        made = [name for op in self.graph.ops for name in op.outputs if name in self.graph.floats]
+        return [name for name in made if name not in self.pairs] + self.mismatched
+
+
+def compare(
+    float_graph: Graph, float_model: Path, artifact: QuantizedFile, path: Path, format: str,
+    samples: Iterable[Sample], total: int, progress: Progress,
+) -> Comparison:  # fmt: skip
+    """Stream the samples through both files; samples are the float model's inputs by name, batch 1.
+
+    Raises StageError where a file does not run, or there is no sample.
+    """
+    pairs = {name: value_of(artifact, other) for name, other in match(float_graph, artifact).items()}
+    left = open_runner(float_model, format, sorted(float_graph.floats))
+    right = open_runner(path, format, pairs.values())
+    forms = input_forms(artifact)
+    found = Comparison(float_graph, artifact, pairs, {}, [], [])
+    for number, sample in enumerate(samples):
+        reference = left.run(sample)
+        outputs = right.run(as_input(sample, left.inputs, right.inputs, forms))
+        found.reference.append(reference)
+        found.outputs.append(named_like(left, right, outputs, artifact))
+        _add_tensors(found, dict(right.tensors()), left, format)
+        progress((number + 1) / total, f"compared {number + 1} of {total} samples")
+    if not found.reference:
+        raise StageError("There are no samples to compare on.", "Give at least one; the calibration samples will do.")
+    return found
+
+
+def _add_tensors(found: Comparison, values: Mapping[str, Array], left: Runner, format: str) -> None:
+    for name, reference in left.tensors():
+        found.shapes[name] = reference.shape
+        other = found.pairs.get(name)
+        if other is None or other not in values or not reference.size:
+            continue
+        form = found.artifact.activations.get(other)
+        got = values[other]
+        if got.dtype.kind in "iu":
+            if form is None:
+                continue
+            got = form.values(got)
+        if got.shape != reference.shape:
+            found.mismatched.append(name)
+            found.pairs.pop(name)
+            found.figures.pop(name, None)
+            continue
+        figures = found.figures.setdefault(name, TensorFigures(form, CHANNEL_AXIS[format]))
+        figures.add(reference, got)
+
+
+def input_forms(artifact: QuantizedFile) -> dict[int, Quantization]:
+    """Return the int8 forms of the inputs that take integers, by position."""
+    graph = artifact.graph
+    return {i: artifact.activations[name] for i, name in enumerate(graph.inputs) if name in artifact.integers}
+
+
+def named_like(left: Runner, right: Runner, outputs: dict[str, Array], artifact: QuantizedFile) -> dict[str, Array]:
+    """Return the artifact's outputs as floats under the float model's names: by name, else by position."""
+    names = [spec["name"] for spec in left.outputs]
+    same = set(names) == set(outputs)
+    found: dict[str, Array] = {}
+    for position, (name, its) in enumerate(zip(names, right.outputs, strict=True)):
+        key = name if same else its["name"]
+        tensor = artifact.graph.outputs[position] if not same else ""
+        array = outputs[key]
+        form = artifact.activations.get(tensor) or artifact.activations.get(key)
+        found[name] = form.values(array) if array.dtype.kind in "iu" and form is not None else array
+    return found
+
+
+def layers_of(found: Comparison) -> list[Layer]:
+    """Return the table, in graph order."""
+    return [_layer(found, name, found.figures[name]) for name in found.pairs if _counted(found, name)]
+
+
+def _counted(found: Comparison, name: str) -> bool:
+    return name in found.figures and found.figures[name].values > 0
+
+
+def _layer(found: Comparison, name: str, figures: TensorFigures) -> Layer:
+    position = found.graph.producers.get(name)
+    kind = found.graph.ops[position].kind if position is not None else ""
+    norms = np.sqrt(figures.signal * figures.energy)
+    base = {
+        "tensor": name,
+        "counterpart": found.pairs[name],
+        "op": kind,
+        "sqnr_db": 10 * float(np.log10(figures.signal / figures.noise)) if figures.noise and figures.signal else None,
+        "cosine": float(figures.product / norms) if norms else None,
+        "low": figures.low,
+        "high": figures.high,
+        "unevenness": figures.unevenness,
+    }
+    form = figures.form
+    if form is None or not form.per_tensor:
+        return Layer(**base)
+    low, high = form.range
+    return Layer(
+        **base,
+        scale=float(form.scale[0]),
+        zero_point=int(form.zero[0]),
+        range_low=low,
+        range_high=high,
+        range_used=min(1.0, max(0.0, (min(high, figures.high) - max(low, figures.low)) / (high - low))),
+        clipped_low=figures.below / figures.values,
+        clipped_high=figures.above / figures.values,
+    )

@@ -1,0 +1,61 @@
+"""Run the artifact once, in a process of its own: a delegate that refuses a file may end the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import worker
+from edgekit.diagnose.compare_layers import input_forms
+from edgekit.diagnose.execute import Sample, as_input, open_runner
+from edgekit.diagnose.quantized_file import read_quantized
+from edgekit.errors import StageError
+from edgekit.progress import Progress
+from edgekit.runtimes import open_model
+
+INPUTS = "inputs.npz"
+
+
+def run(
+    *, out: Path, progress: Progress, artifact: Path, format: str, inputs: list[dict[str, Any]], as_deployed: bool
+) -> dict[str, Any]:
+    """Run once on ``out/inputs.npz`` as targets do, or on reference kernels; raises StageError if it is refused.
+
+    ``inputs`` describes the float model's, whose sample it is.
+    """
+    with np.load(out / INPUTS, allow_pickle=False) as stored:
+        sample = {name: stored[name] for name in stored.files}
+    forms = input_forms(read_quantized(artifact, format))
+    if as_deployed:
+        session = open_model(artifact, format)
+        made = as_input(sample, inputs, session.inputs, forms)
+        try:
+            session.run([made[spec["name"]] for spec in session.inputs])
+        except Exception as error:  # onnxruntime's own errors share no base class
+            raise StageError(f"{session.runtime} {session.version} cannot run {artifact.name}: {error}") from error
+    else:
+        runner = open_runner(artifact, format)
+        runner.run(as_input(sample, inputs, runner.inputs, forms))
+    progress(1.0, "ran once")
+    return {}
+
+
+def refusal(
+    artifact: Path, format: str, sample: Sample, inputs: list[dict[str, Any]], out: Path, *, as_deployed: bool
+) -> str:
+    """Return what happened when the artifact was run in a child; empty where it ran."""
+    folder = out / ("as_deployed" if as_deployed else "reference")
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / INPUTS, allow_pickle=False, **sample)
+    arguments = {"artifact": artifact, "format": format, "inputs": inputs, "as_deployed": as_deployed}
+    try:
+        worker.run("edgekit.diagnose.execution_trial:run", arguments, folder, _silent, label=f"running {artifact.name}")
+    except StageError as error:
+        return error.message
+    return ""
+
+
+def _silent(done: float, text: str) -> None:
+    """Tell nothing: the trial takes a second."""

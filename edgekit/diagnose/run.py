@@ -1,0 +1,196 @@
+"""Diagnose one artifact against its float model: figures per layer, and named causes in order of blame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.artifact import TensorSpec
+from edgekit.dataset import Dataset, Preprocess, open_dataset
+from edgekit.diagnose import causes, causes_calibration, causes_structure, causes_weights
+from edgekit.diagnose.agreement import agreement
+from edgekit.diagnose.compare_layers import Comparison, compare, layers_of
+from edgekit.diagnose.execute import Runner, Sample, open_runner
+from edgekit.diagnose.execution_trial import refusal
+from edgekit.diagnose.gates import find_gates
+from edgekit.diagnose.layout_trial import try_layouts
+from edgekit.diagnose.output_blame import Blame, Prober, measure
+from edgekit.diagnose.output_error import Part, errors, parts_of
+from edgekit.diagnose.quantized_file import read_quantized
+from edgekit.diagnose.schema import Diagnosis, Finding, Layer, OutputError, WorstSample
+from edgekit.diagnose.weight_forms import read_weights
+from edgekit.errors import StageError
+from edgekit.progress import Progress
+
+CAUSES: tuple[causes.Cause, ...] = (
+    causes.not_finite,
+    causes.swapped_layout,
+    causes.mixed_outputs,
+    causes_weights.other_weights,
+    causes_calibration.calibration,
+    causes_calibration.outlier_value,
+    causes.hard_swish,
+    causes.outlier_channel,
+    causes.uneven_channels,
+    causes_weights.dead_channels,
+    causes_weights.per_tensor_weights,
+    causes_weights.uneven_inputs,
+    causes_weights.too_few_bits,
+    causes_weights.unexplained,
+    causes_structure.float_islands,
+)
+_PROBE_SAMPLES = 6
+_WORST_SAMPLES = 10
+_WRONG = 0.05  # relative error from which it is worth asking whether the input is read in another order
+
+
+def run(
+    *, out: Path, progress: Progress, float_model: Path, artifact: Path, format: str, dataset: dict[str, Any],
+    task: dict[str, Any], samples: int, seconds: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the fields of ``Diagnosis``. Labels are not read.
+
+    ``dataset``: kind, path, classes, preprocess; ``task``: the recipe's table; ``samples``: at most so many;
+    ``seconds``: for trying single changes at the outputs, after one pass over the samples.
+    Raises RecipeError where the samples do not fit the model, StageError where the float model does not run.
+    """
+    graph = read_quantized(float_model, format)
+    file = read_quantized(artifact, format)
+    runner = open_runner(float_model, format)
+    data = _Samples(dataset, runner, samples)
+    refused = _refusals(artifact, format, data[0], runner.inputs, out)
+    if any(finding.cause == "does-not-run" for finding in refused):
+        return _without_layers(format, len(data), refused)
+    progress(0.1, "comparing layer by layer")
+    found = compare(
+        graph.graph, float_model, file, artifact, format, data, len(data), lambda d, t: progress(0.1 + 0.3 * d, t)
+    )
+    parts = parts_of(graph.graph, [spec["name"] for spec in runner.outputs], found.shapes)
+    per_sample = [
+        max(errors(parts, [right], [got]).values(), default=0.0)
+        for right, got in zip(found.reference, found.outputs, strict=True)
+    ]
+    chosen = _probe_positions(per_sample)
+    probed = [data[i] for i in chosen]
+    reference, outputs = [found.reference[i] for i in chosen], [found.outputs[i] for i in chosen]
+    error = max(errors(parts, reference, outputs).values(), default=0.0)
+    layout = try_layouts(runner, probed, outputs, parts, format, error) if error > _WRONG else None
+    weights = read_weights(graph.graph, {name: each.values for name, each in graph.constants.items()}, file)
+    gates = find_gates(graph.graph)
+    prober = Prober(float_model, format, probed, reference, parts)
+    deadline = time.monotonic() + seconds
+    blame = measure(prober, found, weights, gates, format, deadline, lambda d, t: progress(0.4 + 0.6 * d, t))
+    evidence = causes.Evidence(found, format, blame, weights, gates, layout, error)
+    return Diagnosis(
+        format=format,
+        samples=len(data),
+        findings=causes.in_order([*refused, *causes.findings_of(evidence, CAUSES)]),
+        layers=[_with_blame(layer, blame) for layer in layers_of(found)],
+        unmatched=found.unmatched,
+        outputs=_output_errors(parts, found),
+        worst_samples=_worst(data, per_sample),
+        classes=agreement(found.reference, found.outputs, task, dataset["classes"]),
+        probes=blame.probes,
+        complete=blame.complete,
+    ).model_dump()
+
+
+class _Samples(Sequence[Sample]):
+    """The dataset's samples as inputs of the float model, read when asked for."""
+
+    def __init__(self, dataset: dict[str, Any], runner: Runner, limit: int) -> None:
+        preprocess = Preprocess.from_json(dataset["preprocess"])
+        self.data: Dataset = open_dataset(dataset["kind"], dataset["path"], None, preprocess, labelled=False)
+        self._specs = [
+            TensorSpec(spec["name"], (1, *spec["shape"][1:]) if spec["shape"] else (), spec["dtype"])
+            for spec in runner.inputs
+        ]
+        self._count = min(limit, len(self.data))
+        if self._count < 1:
+            raise StageError("There are no samples to compare on.", "Give at least one; calibration samples will do.")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.data.inputs(index, self._specs)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(self._count))
+
+
+def _refusals(artifact: Path, format: str, sample: Sample, inputs: list[dict[str, Any]], out: Path) -> list[Finding]:
+    deployed = refusal(artifact, format, sample, inputs, out, as_deployed=True)
+    if not deployed:
+        return []
+    plain = refusal(artifact, format, sample, inputs, out, as_deployed=False)
+    if plain:
+        return [
+            Finding(
+                cause="does-not-run", harm="fails", blame=1.0, where=[artifact.name], proof=plain,
+                cure="Convert it again; edgekit build checks every file it writes by running it.",
+            )
+        ]  # fmt: skip
+    return [
+        Finding(
+            cause="delegate-refuses", harm="fails", blame=1.0, where=[artifact.name],
+            proof=f"{deployed}; on reference kernels it runs",
+            cure="Keep the op that is named in float, or run without the delegate (XNNPACK) or graph optimization.",
+        )
+    ]  # fmt: skip
+
+
+def _without_layers(format: str, samples: int, findings: list[Finding]) -> dict[str, Any]:
+    return Diagnosis(
+        format=format, samples=samples, findings=findings, layers=[], unmatched=[], outputs=[], worst_samples=[],
+        classes=[], probes=0, complete=False,
+    ).model_dump()  # fmt: skip
+
+
+def _probe_positions(per_sample: Sequence[float]) -> list[int]:
+    """Choose half among the worst samples, half evenly over all."""
+    count = min(_PROBE_SAMPLES, len(per_sample))
+    worst = sorted(range(len(per_sample)), key=lambda i: -per_sample[i])[: count // 2]
+    spread = np.linspace(0, len(per_sample) - 1, count).round().astype(int).tolist()
+    chosen = list(dict.fromkeys([*worst, *spread]))[:count]
+    return sorted(chosen)
+
+
+def _with_blame(layer: Layer, blame: Blame) -> Layer:
+    tensor, op = blame.tensors.get(layer.tensor), blame.weights.get(layer.tensor)
+    return layer.model_copy(
+        update={
+            "output_error": tensor.alone if tensor else None,
+            "weights_output_error": op.alone if op else None,
+        }
+    )
+
+
+def _output_errors(parts: Sequence[Part], found: Comparison) -> list[OutputError]:
+    relative = errors(parts, found.reference, found.outputs)
+    return [
+        OutputError(
+            output=part.label,
+            relative_error=_finite(relative[part.label]),
+            max_error=_finite(
+                max(
+                    float(np.abs(part.of(right) - part.of(got)).max(initial=0.0))
+                    for right, got in zip(found.reference, found.outputs, strict=True)
+                )
+            ),
+        )
+        for part in parts
+    ]
+
+
+def _worst(data: _Samples, per_sample: Sequence[float]) -> list[WorstSample]:
+    order = sorted(range(len(per_sample)), key=lambda i: -per_sample[i])[:_WORST_SAMPLES]
+    return [WorstSample(sample=data.data.name(i), relative_error=_finite(per_sample[i])) for i in order]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

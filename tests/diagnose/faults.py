@@ -1,0 +1,233 @@
+"""Small networks with one known fault each: what int8 breaks, and a healthy one.
+
+Each builder returns a ``Fault``: the float file, samples to calibrate with, samples to evaluate with, and what
+must be done while quantizing for the fault to be there. ``quantize`` makes the artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from small_networks import Network
+
+from edgekit.convert import onnx_quantized, tflite_quantized
+from edgekit.quantize.calibrate import ranges
+from edgekit.quantize.decide import decide
+from edgekit.quantize.plan import Plan, Ranges
+
+Array = npt.NDArray[Any]
+Sample = dict[str, Array]
+SIZE = (16, 16, 3)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``cause`` is the name diagnose must give first, empty for a healthy model.
+
+    ``source``: the file to quantize, where it is another than ``float_file``; ``int8``: ops to quantize against
+    edgekit's own rules; ``change_ranges``: what goes wrong between calibration and the file.
+    """
+
+    cause: str
+    format: str
+    float_file: Path
+    calibration: list[Sample]
+    evaluation: list[Sample]
+    source: Path | None = None
+    int8: frozenset[str] = frozenset()
+    change_ranges: Callable[[Ranges], Ranges] = field(default=dict)
+
+
+def plan_of(fault: Fault) -> Plan:
+    """Make the plan the way edgekit does, then force what the fault needs."""
+    source = fault.source or fault.float_file
+    found = ranges(source, fault.format, fault.calibration)
+    plan = decide(source, fault.format, "int8", ranges=found, samples=len(fault.calibration))
+    forced = tuple(replace(d, precision="int8", reason="") if d.op in fault.int8 else d for d in plan.decisions)
+    return replace(plan, decisions=forced, ranges=fault.change_ranges(found))
+
+
+def quantize(fault: Fault, folder: Path) -> Path:
+    """Write the int8 artifact."""
+    source = (fault.source or fault.float_file).read_bytes()
+    emit = {"tflite": tflite_quantized.emit, "onnx": onnx_quantized.emit}[fault.format]
+    path = folder / f"int8.{fault.format}"
+    path.write_bytes(emit(source, plan_of(fault)))
+    return path
+
+
+def healthy(format: str, folder: Path) -> Fault:
+    """Return a detector whose int8 form is within a few percent of the float one."""
+    return _fault("", format, folder, _detector())
+
+
+def uneven_channels(format: str, folder: Path) -> Fault:
+    """Rescale the channels in front of the depthwise convolution; ReLU lets the function stay the same."""
+    network = _detector()
+    factors = np.geomspace(1 / 24, 24, 16).astype(np.float32)
+    first, second = network.nodes[:2]
+    weights, bias = first.weights
+    network.nodes[0] = replace(first, weights=(weights * factors[:, None, None, None], bias * factors))
+    kernel, offset = second.weights
+    network.nodes[1] = replace(second, weights=(kernel / factors, offset))
+    return _fault("uneven-channels", format, folder, network)
+
+
+def outlier_channel(format: str, folder: Path) -> Fault:
+    """Make one channel 60 times as large as the others, and the reader of it smaller by as much."""
+    network = _detector()
+    factors = np.ones(16, np.float32)
+    factors[5] = 60.0
+    first, second = network.nodes[:2]
+    weights, bias = first.weights
+    network.nodes[0] = replace(first, weights=(weights * factors[:, None, None, None], bias * factors))
+    kernel, offset = second.weights
+    network.nodes[1] = replace(second, weights=(kernel / factors, offset))
+    return _fault("outlier-channel", format, folder, network)
+
+
+def mixed_outputs(format: str, folder: Path) -> Fault:
+    """Concatenate boxes in pixels with scores in 0..1, and quantize that too."""
+    network = _detector(joined=True)
+    return _fault("mixed-outputs", format, folder, network, int8=frozenset({"pixels", "scores", "detections"}))
+
+
+def wide_hard_swish(format: str, folder: Path) -> Fault:
+    """Feed hard-swish from -90 up, with everything that passes it between -3 and 3, and quantize it op by op."""
+    random = np.random.default_rng(4)
+    network = Network(SIZE)
+    x = network.conv("image", _weights(random, 16, 3, 3, 3), _bias(random, 16), "stem")
+    linear = network.conv(x, -6.0 * np.abs(_weights(random, 16, 3, 3, 16)), np.full(16, 3.0, np.float32), "wide", relu=False)
+    x = network.unary("hard_swish", linear, "swish")
+    x = network.conv(x, _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
+    _heads(random, network, x, joined=False)
+    inner = {"swish", "swish/shifted", "swish/clipped", "swish/product"}
+    names = frozenset(inner if format == "onnx" else {"swish"})
+    return _fault("hard-swish", format, folder, network, int8=names)
+
+
+def few_calibration_samples(format: str, folder: Path) -> Fault:
+    """Calibrate on four plain images; one in three of the others holds the pattern that excites the network."""
+    network = _detector(smooth=True)
+    fault = _fault("few-calibration-samples", format, folder, network)
+    plain = [_sample(format, image) for image in _noise_images(4, seed=21)]
+    busy = [_sample(format, image) for image in (*_noise_images(6, seed=22), *_images(6, seed=23))]
+    return replace(fault, calibration=plain, evaluation=busy)
+
+
+def wrong_normalization(format: str, folder: Path) -> Fault:
+    """Calibrate on pixels in 0..1 for a network that runs on -1..1 times two."""
+    fault = _fault("calibration-unlike-data", format, folder, _detector())
+    shifted = [{name: array * 4 - 2 for name, array in sample.items()} for sample in fault.evaluation]
+    return replace(fault, evaluation=shifted)
+
+
+def swapped_layout(format: str, folder: Path) -> Fault:
+    """Quantize a file whose first layer takes the colours in reverse order."""
+    network = _detector()
+    fault = _fault("swapped-layout", format, folder, network)
+    first = network.nodes[0]
+    network.nodes[0] = replace(first, weights=(first.weights[0][..., ::-1], first.weights[1]))
+    return replace(fault, source=network.write(folder / f"reversed.{format}", format))
+
+
+def float_island(format: str, folder: Path) -> Fault:
+    """Put an ELU, which has no int8 kernel, between the convolutions."""
+    random = np.random.default_rng(4)
+    network = Network(SIZE)
+    x = network.conv("image", _weights(random, 16, 3, 3, 3), _bias(random, 16), "stem")
+    x = network.conv(x, _weights(random, 16, 3, 3, 16), _bias(random, 16), "before", relu=False)
+    x = network.unary("elu", x, "island")
+    x = network.conv(x, _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
+    _heads(random, network, x, joined=False)
+    return _fault("float-island", format, folder, network)
+
+
+def saturated_output(format: str, folder: Path) -> Fault:
+    """Give the score logits a range that cuts their peaks off, as a percentile does."""
+
+    def cut(found: Ranges) -> Ranges:
+        low, high = found["logits"]
+        return {**found, "logits": (low / 3, high / 3)}
+
+    return replace(_fault("saturated-output", format, folder, _detector()), change_ranges=cut)
+
+
+FAULTS: dict[str, Callable[[str, Path], Fault]] = {
+    builder.__name__: builder
+    for builder in (
+        uneven_channels, outlier_channel, mixed_outputs, wide_hard_swish, few_calibration_samples,
+        wrong_normalization, swapped_layout, float_island, saturated_output,
+    )
+}  # fmt: skip
+
+
+def _detector(*, joined: bool = False, smooth: bool = False) -> Network:
+    """Build stem, depthwise, pointwise, body and two heads; ``smooth``: filters that sum what they see."""
+    random = np.random.default_rng(4)
+    network = Network(SIZE)
+    x = network.conv("image", _weights(random, 16, 3, 3, 3, smooth=smooth), _bias(random, 16), "stem")
+    x = network.depthwise(x, random.normal(0.1, 0.3, (3, 3, 16)).astype(np.float32), _bias(random, 16), "depthwise")
+    x = network.conv(x, _weights(random, 24, 1, 1, 16), _bias(random, 24), "pointwise")
+    x = network.conv(x, _weights(random, 24, 3, 3, 24), _bias(random, 24), "body", stride=2)
+    _heads(random, network, x, joined=joined)
+    return network
+
+
+def _heads(random: np.random.Generator, network: Network, x: str, *, joined: bool) -> None:
+    boxes = network.conv(x, _weights(random, 4, 1, 1, 24), _bias(random, 4), "boxes", relu=False)
+    logits = network.conv(x, _weights(random, 3, 1, 1, 24), _bias(random, 3) - 1, "logits", relu=False)
+    scores = network.unary("sigmoid", logits, "scores")
+    if joined:
+        network.outputs = [network.concat([network.scale(boxes, 128.0, "pixels"), scores], "detections")]
+    else:
+        network.outputs = [boxes, logits]
+        network.nodes.pop()
+
+
+def _fault(cause: str, format: str, folder: Path, network: Network, **options: Any) -> Fault:
+    path = network.write(folder / f"float.{format}", format)
+    calibration = [_sample(format, image) for image in _images(16, seed=11)]
+    evaluation = [_sample(format, image) for image in _images(12, seed=12)]
+    return Fault(cause, format, path, calibration, evaluation, **options)
+
+
+def _images(count: int, seed: int) -> list[Array]:
+    """Return (H, W, 3) images in 0..1: a few coloured rectangles on a noisy ground."""
+    random = np.random.default_rng(seed)
+    images = []
+    for _ in range(count):
+        image = random.uniform(0, 0.4, SIZE)
+        for _ in range(3):
+            y, x = random.integers(0, 10, 2)
+            image[y : y + 7, x : x + 7] = random.uniform(0, 1, 3)
+        images.append((0.9 * image + 0.1 * random.uniform(0, 1, SIZE)).astype(np.float32))
+        images[-1][0, 0], images[-1][0, 1] = 0.0, 1.0
+    return images
+
+
+def _noise_images(count: int, seed: int) -> list[Array]:
+    """Return images without any structure, over the same 0..1."""
+    random = np.random.default_rng(seed)
+    return [random.uniform(0, 1, SIZE).astype(np.float32) for _ in range(count)]
+
+
+def _sample(format: str, image: Array) -> Sample:
+    return {"image": image[np.newaxis] if format == "tflite" else image.transpose(2, 0, 1)[np.newaxis].copy()}
+
+
+def _weights(random: np.random.Generator, *shape: int, smooth: bool = False) -> Array:
+    """Return OHWI weights that keep the size of their input's values."""
+    values = random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+    if smooth:
+        values = values - values.mean(axis=(1, 2, 3), keepdims=True)
+    return values.astype(np.float32)
+
+
+def _bias(random: np.random.Generator, count: int) -> Array:
+    return random.normal(0, 0.05, count).astype(np.float32)
