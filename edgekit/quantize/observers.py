@@ -47,8 +47,8 @@ class Histogram:
     def centres(self) -> Array:
         return (self.origin + np.arange(BINS) + 0.5) * self.width
 
-    def add(self, values: Array, low: float, high: float) -> None:
-        """Count finite values of any shape, which lie in ``low`` .. ``high``."""
+    def add(self, values: Array, low: float, high: float) -> int:
+        """Count finite values of any shape, which lie in ``low`` .. ``high``; return how many are 0."""
         self._cover(min(low, 0.0), max(high, 0.0))
         flat = values.reshape(-1)
         for start in range(0, flat.size, _CHUNK):
@@ -56,7 +56,9 @@ class Histogram:
             np.floor(scaled, out=scaled)
             scaled -= self.origin
             self.counts += np.bincount(scaled.astype(np.intp), minlength=BINS)
-        self.counts[-self.origin] -= flat.size - np.count_nonzero(flat)
+        zeros = flat.size - int(np.count_nonzero(flat))
+        self.counts[-self.origin] -= zeros
+        return zeros
 
     def outside(self, low: float, high: float) -> int:
         """Return how many values lie outside, as far as bins can tell."""
@@ -115,8 +117,7 @@ class TensorStatistics:
         lows, highs = _per_channel(values, self.channel_axis)
         low, high = float(lows.min()), float(highs.max())
         check_ranges({self.name: (low, high)})
-        self.histogram.add(values, low, high)
-        self.zeros += values.size - int(np.count_nonzero(values))
+        self.zeros += self.histogram.add(values, low, high)
         self.values += values.size
         self._observe_channels(lows, highs)
         kept = MOMENTUM if self.samples else 0.0
