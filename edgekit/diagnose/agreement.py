@@ -23,7 +23,7 @@ def agreement(
     reference: Sequence[dict[str, Array]], outputs: Sequence[dict[str, Array]], task: Mapping[str, Any],
     classes: Sequence[str],
 ) -> list[ClassAgreement]:  # fmt: skip
-    """Compare decoded outputs; empty for tasks without classes. Raises RecipeError where outputs do not fit the task."""
+    """Compare decoded outputs; empty for tasks without classes. Raises RecipeError where outputs do not fit."""
     if task["kind"] not in _COUNTS:
         return []
     scorer = tasks.load(task["kind"])

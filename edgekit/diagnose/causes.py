@@ -19,6 +19,7 @@ from edgekit.diagnose.schema import Finding, Harm
 from edgekit.diagnose.weight_forms import OpWeights
 
 SMALL_BLAME = 0.05  # a healthy int8 model stays below it with every finding
+UNEVEN = 3.0  # largest channel / geometric mean of all
 _SLACK = 1.5  # errors of single changes do not add up exactly to the error of all of them
 _FULL = 1.0
 _HARM_ORDER: dict[Harm, int] = {"fails": 0, "accuracy": 1, "latency": 2}
@@ -73,7 +74,9 @@ def in_order(findings: list[Finding]) -> list[Finding]:
     return sorted(findings, key=place)
 
 
-def accuracy(evidence: Evidence, cause: str, where: list[str], before: float, after: float, proof: str, cure: str) -> Finding:
+def accuracy(
+    evidence: Evidence, cause: str, where: list[str], before: float, after: float, proof: str, cure: str
+) -> Finding:
     """Make a finding whose blame is what remains of the error ``before`` when ``after`` is taken out (as energies)."""
     share = float(np.sqrt(max(before**2 - after**2, 0.0))) if np.isfinite(before) else _FULL
     limit = min(_FULL, _SLACK * evidence.artifact_error)
@@ -81,7 +84,7 @@ def accuracy(evidence: Evidence, cause: str, where: list[str], before: float, af
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if np.isfinite(share) else "without bound"
+    return f"{100 * share:.{2 if share < 0.995 else 3}g} %" if np.isfinite(share) else "without bound"
 
 
 def not_finite(evidence: Evidence) -> Iterator[Finding]:
@@ -145,12 +148,12 @@ def hard_swish(evidence: Evidence) -> Iterator[Finding]:
         evidence.claimed |= set(gate.tensors)
         cured = tried.cured_by("from -3")
         kind = "hard-swish" if gate.hard else "gate"
-        proof = f"{rounded[0]!r} runs from {figures.low:.3g} to {figures.high:.3g}; in int8 {len(rounded)} tensors of the "
-        proof += f"{kind} cost {percent(tried.alone)} at the outputs"
-        proof += f", and {percent(tried.cures['from -3'])} if the range begins at -3" if cured else ""
+        proof = f"{rounded[0]!r} runs from {figures.low:.3g} to {figures.high:.3g}; in int8 this {kind} "
+        proof += f"costs {percent(tried.alone)} at the outputs"
+        proof += f", and {percent(tried.cures['from -3'])} if the range begins just below -3" if cured else ""
         cure = f"Keep {gate.name!r} and the op that makes {gate.input!r} in float."
         if cured:
-            cure = f"Let the range of {gate.input!r} begin at -3 (everything below gives 0), or: {cure[0].lower()}{cure[1:]}"
+            cure = f"Let the range of {gate.input!r} begin at -3.1 (everything below -3 gives 0). Or: {cure}"
         after = tried.cures["from -3"] if cured else 0.0
         yield accuracy(evidence, kind, [gate.name, *rounded], tried.alone, after, proof, cure)
 
@@ -176,16 +179,18 @@ def uneven_channels(evidence: Evidence) -> Iterator[Finding]:
     """Find channels of very different size under one scale, in front of an op."""
     for name, tried in evidence.free_tensors():
         figures = evidence.found.figures[name]
-        if not tried.cured_by("per channel"):
+        if not tried.cured_by("per channel") or (figures.unevenness or 1.0) < UNEVEN:
             continue
         evidence.claimed.add(name)
-        readers = ", ".join(repr(evidence.found.graph.ops[i].name) for i in evidence.found.graph.consumers.get(name, ()))
+        readers = ", ".join(
+            repr(evidence.found.graph.ops[i].name) for i in evidence.found.graph.consumers.get(name, ())
+        )
         yield accuracy(
             evidence, "uneven-channels", [name], tried.alone, tried.cures["per channel"],
             f"its channels reach from {figures.alive[-1]:.2g} to {figures.alive[0]:.3g}, the largest "
             f"{figures.unevenness or 1:.1f} times their geometric mean. "
             f"{_alone(tried, 'per channel', 'with a scale for each channel')}",
-            f"Equalize its channels (cross-layer equalization keeps the function), or keep {readers or 'its readers'} in float.",
+            f"Equalize its channels (cross-layer equalization keeps the function), or keep {readers} in float.",
         )  # fmt: skip
 
 
@@ -195,6 +200,4 @@ def _one_stands_out(alive: np.ndarray) -> bool:
 
 
 def _alone(tried: Tried, cure: str, words: str) -> str:
-    return (
-        f"Rounding it alone costs {percent(tried.alone)} at the outputs, {words} {percent(tried.cures[cure])}"
-    )
+    return f"Rounding it alone costs {percent(tried.alone)} at the outputs, {words} {percent(tried.cures[cure])}"

@@ -169,4 +169,3 @@ def _leaves(figures: TensorFigures) -> bool:
     low, high = _range(figures)
     margin = _BEYOND * (high - low)
     return figures.low < low - margin or figures.high > high + margin
-

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgekit.diagnose.causes import SMALL_BLAME, Evidence, accuracy, percent
+from edgekit.diagnose.causes import SMALL_BLAME, UNEVEN, Evidence, accuracy, percent
 from edgekit.diagnose.schema import Finding
 
 _OFF_STEPS = 1.5  # rounding is half a step, a guard for int32 biases may widen it
+_LISTED = 5  # of what nothing explains: the worst
 _OFF_BIAS = 0.01  # of the largest bias
 
 
@@ -60,8 +61,8 @@ def other_weights(evidence: Evidence) -> Iterator[Finding]:
     tried = evidence.blame.weights[where[0]]
     yield accuracy(
         evidence, "other-weights", where, tried.alone, tried.cures["float weights"],
-        f"the weights of {where[0]!r} are {off[where[0]]:.3g} steps from the float model's; rounding makes half a step. "
-        f"{_alone(tried.alone)}",
+        f"the weights of {where[0]!r} are {off[where[0]]:.3g} steps from the float model's; rounding makes half a "
+        f"step. {_alone(tried.alone)}",
         "Compare with the float file that this artifact was made from.",
     )  # fmt: skip
 
@@ -69,28 +70,30 @@ def other_weights(evidence: Evidence) -> Iterator[Finding]:
 def uneven_inputs(evidence: Evidence) -> Iterator[Finding]:
     """Find filters whose weights differ widely from input channel to input channel."""
     for name, tried in evidence.free_weights():
-        if not tried.cured_by("per input channel"):
+        each = evidence.weights[name]
+        if not tried.cured_by("per input channel") or each.input_unevenness < UNEVEN:
             continue
         evidence.claim_weights(name)
-        source = next((i for i in evidence.weights[name].op.inputs if i in evidence.found.graph.floats), name)
+        source = next((i for i in each.op.inputs if i in evidence.found.graph.floats), name)
         yield accuracy(
             evidence, "uneven-channels", [name], tried.alone, tried.cures["per input channel"],
-            f"its weights differ from input channel to input channel. {_alone(tried.alone)}, with a scale for each input "
-            f"channel {percent(tried.cures['per input channel'])}",
-            f"Equalize the channels of {source!r} (cross-layer equalization keeps the function), or keep {name!r} float.",
+            f"its largest weights for one input channel are {each.input_unevenness:.1f} times their geometric mean "
+            f"over all. {_alone(tried.alone)}, with a scale for each {percent(tried.cures['per input channel'])}",
+            f"Equalize the channels of {source!r} (cross-layer equalization keeps the function), or keep {name!r} in "
+            "float.",
         )  # fmt: skip
 
 
 def too_few_bits(evidence: Evidence) -> Iterator[Finding]:
     """Name what no cure helped: these need more than 8 bits."""
-    for name, tried in evidence.free_tensors():
+    for name, tried in evidence.free_tensors()[:_LISTED]:
         evidence.claimed.add(name)
         yield accuracy(
             evidence, "sensitive-tensor", [name], tried.alone, 0.0,
             f"{_alone(tried.alone)}; no other range or scale brings half of that back",
             f"Keep the op that makes {name!r}, and those that read it, in float.",
         )  # fmt: skip
-    for name, tried in evidence.free_weights():
+    for name, tried in evidence.free_weights()[:_LISTED]:
         evidence.claim_weights(name)
         yield accuracy(
             evidence, "sensitive-weights", [name], tried.alone, 0.0,
@@ -109,10 +112,9 @@ def unexplained(evidence: Evidence) -> Iterator[Finding]:
         evidence, "kernel-differs", [first] if first else [], actual, explained,
         f"the artifact is off by {percent(actual)}; all its rounding put on the float model gives {percent(explained)}"
         + (f". The first tensor that differs by more than a fifth is {first!r}" if first else ""),
-        "An op computes something else in int8 than in float, or the files are of two models: compare from that tensor on.",
+        "An op computes something else in int8 than in float, or the files are of two models: look at that tensor.",
     )  # fmt: skip
 
 
 def _alone(error: float) -> str:
     return f"Alone it costs {percent(error)} at the outputs"
-

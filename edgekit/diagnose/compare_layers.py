@@ -41,9 +41,13 @@ class TensorFigures:
         self.histogram = np.zeros(_BINS, np.int64)
         self.channels: Floats = np.zeros(0)
 
-    def add(self, reference: Array, found: Array) -> None:
-        """Add one sample: both arrays hold the values they stand for, in the same shape."""
-        right, got = reference.astype(np.float64), found.astype(np.float64)
+    def add(self, reference: Array, found: Array | None) -> None:
+        """Add one sample: both arrays hold the values they stand for, in the same shape.
+
+        ``found`` is None where the artifact does not run: then only its ranges are looked at.
+        """
+        right = reference.astype(np.float64)
+        got = right if found is None else found.astype(np.float64)
         bad = {"float": not np.isfinite(right).all(), "artifact": not np.isfinite(got).all()}
         if any(bad.values()):
             self.not_finite = {side: count + bad[side] for side, count in self.not_finite.items()}
@@ -103,7 +107,7 @@ class Comparison:
     """What one pass over the samples showed. ``pairs``: float tensor -> tensor of the artifact.
 
     ``outputs`` and ``reference`` hold the outputs of every sample, by the float model's names: they are small.
-    ``shapes`` are those of every float tensor.
+    ``shapes`` are those of every float tensor. Where the artifact does not run, ``outputs`` is empty.
     """
 
     graph: Graph
@@ -123,42 +127,47 @@ class Comparison:
 
 def compare(
     float_graph: Graph, float_model: Path, artifact: QuantizedFile, path: Path, format: str,
-    samples: Iterable[Sample], total: int, progress: Progress,
+    samples: Iterable[Sample], total: int, progress: Progress, *, runs: bool = True,
 ) -> Comparison:  # fmt: skip
     """Stream the samples through both files; samples are the float model's inputs by name, batch 1.
+
+    ``runs``: whether the artifact can be run here; if not, its ranges are compared with the float model's values.
 
     Raises StageError where a file does not run, or there is no sample.
     """
     pairs = {name: value_of(artifact, other) for name, other in match(float_graph, artifact).items()}
     left = open_runner(float_model, format, sorted(float_graph.floats))
-    right = open_runner(path, format, pairs.values())
+    right = open_runner(path, format, pairs.values()) if runs else None
     forms = input_forms(artifact)
     found = Comparison(float_graph, artifact, pairs, {}, [], [])
     for number, sample in enumerate(samples):
         reference = left.run(sample)
-        outputs = right.run(as_input(sample, left.inputs, right.inputs, forms))
         found.reference.append(reference)
-        found.outputs.append(named_like(left, right, outputs, artifact))
-        _add_tensors(found, dict(right.tensors()), left, format)
+        values = None
+        if right is not None:
+            outputs = right.run(as_input(sample, left.inputs, right.inputs, forms))
+            found.outputs.append(named_like(left, right, outputs, artifact))
+            values = dict(right.tensors())
+        _add_tensors(found, values, left, format)
         progress((number + 1) / total, f"compared {number + 1} of {total} samples")
     if not found.reference:
         raise StageError("There are no samples to compare on.", "Give at least one; the calibration samples will do.")
     return found
 
 
-def _add_tensors(found: Comparison, values: Mapping[str, Array], left: Runner, format: str) -> None:
+def _add_tensors(found: Comparison, values: Mapping[str, Array] | None, left: Runner, format: str) -> None:
     for name, reference in left.tensors():
         found.shapes[name] = reference.shape
         other = found.pairs.get(name)
-        if other is None or other not in values or not reference.size:
+        if other is None or not reference.size or (values is not None and other not in values):
             continue
         form = found.artifact.activations.get(other)
-        got = values[other]
-        if got.dtype.kind in "iu":
+        got = None if values is None else values[other]
+        if got is not None and got.dtype.kind in "iu":
             if form is None:
                 continue
             got = form.values(got)
-        if got.shape != reference.shape:
+        if got is not None and got.shape != reference.shape:
             found.mismatched.append(name)
             found.pairs.pop(name)
             found.figures.pop(name, None)
@@ -205,7 +214,7 @@ def _layer(found: Comparison, name: str, figures: TensorFigures) -> Layer:
         "counterpart": found.pairs[name],
         "op": kind,
         "sqnr_db": 10 * float(np.log10(figures.signal / figures.noise)) if figures.noise and figures.signal else None,
-        "cosine": float(figures.product / norms) if norms else None,
+        "cosine": float(figures.product / norms) if norms and found.outputs else None,
         "low": figures.low,
         "high": figures.high,
         "unevenness": figures.unevenness,

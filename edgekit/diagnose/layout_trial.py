@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -29,7 +30,12 @@ class LayoutTrial:
 
 
 def try_layouts(
-    runner: Runner, samples: Sequence[Sample], outputs: Sequence[Outputs], parts: Sequence[Part], format: str, error: float
+    runner: Runner,
+    samples: Sequence[Sample],
+    outputs: Sequence[Outputs],
+    parts: Sequence[Part],
+    format: str,
+    error: float,
 ) -> LayoutTrial | None:
     """Return the order of an image input with which the float model comes closest to the artifact's ``outputs``.
 
@@ -55,13 +61,17 @@ def _changes(shape: tuple[int, ...], format: str) -> Iterator[tuple[str, Change]
     if 1 < channels <= _FEW:
         for order in permutations(range(channels)):
             if order != tuple(range(channels)):
-                yield _name(order), lambda x, o=order: np.ascontiguousarray(np.take(x, o, axis))
+                yield _name(order), partial(_reordered, order=order, axis=axis)
     if shape[rows] == shape[columns] > 1:
         yield "with rows and columns swapped", lambda x: np.ascontiguousarray(np.swapaxes(x, rows, columns))
     if channels > 1:
         yield "written as NCHW and read as NHWC", lambda x: np.moveaxis(x, 3, 1).reshape(x.shape)
         moved = (shape[0], shape[3], shape[1], shape[2])
         yield "written as NHWC and read as NCHW", lambda x: np.ascontiguousarray(np.moveaxis(x.reshape(moved), 1, 3))
+
+
+def _reordered(x: Array, order: tuple[int, ...], axis: int) -> Array:
+    return np.ascontiguousarray(np.take(x, order, axis))
 
 
 def _name(order: tuple[int, ...]) -> str:

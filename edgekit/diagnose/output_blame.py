@@ -7,7 +7,7 @@ fine 44 dB. Every cause is tried the same way, by the error that remains when it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from edgekit.diagnose.weight_forms import OpWeights
 from edgekit.progress import Progress
 
 Array = npt.NDArray[Any]
+Change = tuple[Mapping[str, Rounding], Mapping[str, Array]]
 WORTH_A_CURE = 0.01  # relative error at the outputs below which nobody asks for the cause
 _KEPT_SHARE = 0.999
 _CURES_TRIED = 8
 _SHARE_FOR_SINGLES = 0.7
+_HARD_SWISH_ZERO, _MARGIN = -3.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,15 @@ def measure(
         "all": prober.error(rounded, constants),
     }
     middle = time.monotonic() + _SHARE_FOR_SINGLES * (deadline - time.monotonic())
-    jobs: list[tuple[float, dict[str, Tried], str, Callable[[], float]]] = []
-    for name, form in rounded.items():
-        jobs.append((_suspicion(found.figures[name]), blame.tensors, name, lambda n=name, f=form: prober.error({n: f})))
-    for name, each in weights.items():
-        jobs.append((each.unevenness, blame.weights, name, lambda e=each: prober.error({}, e.stored)))
-    for done, (_, results, name, job) in enumerate(sorted(jobs, key=lambda job: -job[0])):
+    jobs: list[tuple[float, dict[str, Tried], str, Change]] = [
+        *((_suspicion(found.figures[name]), blame.tensors, name, ({name: form}, {})) for name, form in rounded.items()),
+        *((each.unevenness, blame.weights, name, ({}, each.stored)) for name, each in weights.items()),
+    ]
+    for done, (_, results, name, change) in enumerate(sorted(jobs, key=lambda job: -job[0])):
         if time.monotonic() > middle:
             blame.complete = False
             break
-        results[name] = Tried(job())
+        results[name] = Tried(prober.error(*change))
         progress(done / len(jobs), f"tried {name} at the outputs ({done + 1} of {len(jobs)})")
     for gate in gates:
         inside = {name: rounded[name] for name in gate.tensors if name in rounded}
@@ -134,10 +135,12 @@ def _suspicion(figures: TensorFigures) -> float:
 def _try_cures(
     blame: Blame, prober: Prober, found: Comparison, weights: Mapping[str, OpWeights], format: str, deadline: float
 ) -> None:
-    for results, cures_of in (
-        (blame.tensors, lambda name: {k: ({name: v}, {}) for k, v in tensor_cures(found, name, format).items()}),
-        (blame.weights, lambda name: {k: ({}, v) for k, v in weights[name].cures().items()}),
-    ):
+    def cures_of(name: str, results: dict[str, Tried]) -> dict[str, Change]:
+        if results is blame.weights:
+            return {cure: ({}, held) for cure, held in weights[name].cures().items()}
+        return {cure: ({name: form}, {}) for cure, form in tensor_cures(found, name, format).items()}
+
+    for results in (blame.tensors, blame.weights):
         worst = sorted(results, key=lambda name: -results[name].alone)[:_CURES_TRIED]
         for name in worst:
             if results[name].alone < WORTH_A_CURE:
@@ -145,7 +148,7 @@ def _try_cures(
             if time.monotonic() > deadline:
                 blame.complete = False
                 return
-            cured = {cure: prober.error(*change) for cure, change in cures_of(name).items()}
+            cured = {cure: prober.error(*change) for cure, change in cures_of(name, results).items()}
             results[name] = Tried(results[name].alone, cured)
 
 
@@ -172,8 +175,8 @@ def tensor_cures(found: Comparison, name: str, format: str) -> dict[str, Roundin
 
 
 def _from_minus_3(figures: TensorFigures) -> Rounding:
-    """Return the rounding without what hard-swish makes 0 anyway."""
-    return Rounding.over(max(figures.low, -3.0), figures.high)
+    """Return the rounding without what hard-swish makes 0 anyway; its lowest step must lie there, not above."""
+    return Rounding.over(max(figures.low, _HARD_SWISH_ZERO - _MARGIN), figures.high)
 
 
 def magnitudes_of_parts(found: Comparison, name: str) -> tuple[dict[str, float], Rounding] | None:

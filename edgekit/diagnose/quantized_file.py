@@ -33,9 +33,10 @@ _TFLITE_CODES = {
 # What onnxruntime turns into an int8 kernel, or drops the pair around (optimizer/qdq_transformer/selectors_actions).
 _ORT_FUSES = frozenset(
     {
-        *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Sigmoid", "LeakyRelu", "Softmax", "Concat", "Where"),
-        *("AveragePool", "GlobalAveragePool", "MaxPool", "Resize", "Split", "Gather", "Reshape", "Transpose", "Slice"),
-        *("Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Pad", "Relu", "Clip", "ReduceMin", "ReduceMax"),
+        *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Sigmoid", "LeakyRelu", "Softmax", "Concat"),
+        *("AveragePool", "GlobalAveragePool", "MaxPool", "Resize", "Split", "Gather", "Reshape", "Transpose"),
+        *("Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Pad", "Relu", "Clip", "Where", "Slice"),
+        *("ReduceMin", "ReduceMax"),
     }
 )
 

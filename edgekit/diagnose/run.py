@@ -63,37 +63,39 @@ def run(
     runner = open_runner(float_model, format)
     data = _Samples(dataset, runner, samples)
     refused = _refusals(artifact, format, data[0], runner.inputs, out)
-    if any(finding.cause == "does-not-run" for finding in refused):
-        return _without_layers(format, len(data), refused)
+    runs = not any(finding.cause == "does-not-run" for finding in refused)
     progress(0.1, "comparing layer by layer")
     found = compare(
-        graph.graph, float_model, file, artifact, format, data, len(data), lambda d, t: progress(0.1 + 0.3 * d, t)
-    )
+        graph.graph, float_model, file, artifact, format, data, len(data),
+        lambda done, text: progress(0.1 + 0.3 * done, text), runs=runs,
+    )  # fmt: skip
     parts = parts_of(graph.graph, [spec["name"] for spec in runner.outputs], found.shapes)
     per_sample = [
         max(errors(parts, [right], [got]).values(), default=0.0)
-        for right, got in zip(found.reference, found.outputs, strict=True)
+        for right, got in zip(found.reference, found.outputs, strict=runs)
     ]
-    chosen = _probe_positions(per_sample)
-    probed = [data[i] for i in chosen]
-    reference, outputs = [found.reference[i] for i in chosen], [found.outputs[i] for i in chosen]
-    error = max(errors(parts, reference, outputs).values(), default=0.0)
+    chosen = _probe_positions(per_sample or [0.0] * len(data))
+    probed, reference = [data[i] for i in chosen], [found.reference[i] for i in chosen]
+    outputs = [found.outputs[i] for i in chosen] if runs else []
+    error = max(errors(parts, reference, outputs).values(), default=0.0) if runs else 0.0
     layout = try_layouts(runner, probed, outputs, parts, format, error) if error > _WRONG else None
     weights = read_weights(graph.graph, {name: each.values for name, each in graph.constants.items()}, file)
     gates = find_gates(graph.graph)
     prober = Prober(float_model, format, probed, reference, parts)
     deadline = time.monotonic() + seconds
-    blame = measure(prober, found, weights, gates, format, deadline, lambda d, t: progress(0.4 + 0.6 * d, t))
-    evidence = causes.Evidence(found, format, blame, weights, gates, layout, error)
+    blame = measure(
+        prober, found, weights, gates, format, deadline, lambda done, text: progress(0.4 + 0.6 * done, text)
+    )
+    evidence = causes.Evidence(found, format, blame, weights, gates, layout, error if runs else blame.groups["all"])
     return Diagnosis(
         format=format,
         samples=len(data),
         findings=causes.in_order([*refused, *causes.findings_of(evidence, CAUSES)]),
-        layers=[_with_blame(layer, blame) for layer in layers_of(found)],
+        layers=[_with_blame(layer, blame, found) for layer in layers_of(found)],
         unmatched=found.unmatched,
-        outputs=_output_errors(parts, found),
+        outputs=_output_errors(parts, found) if runs else [],
         worst_samples=_worst(data, per_sample),
-        classes=agreement(found.reference, found.outputs, task, dataset["classes"]),
+        classes=agreement(found.reference, found.outputs, task, dataset["classes"]) if runs else [],
         probes=blame.probes,
         complete=blame.complete,
     ).model_dump()
@@ -144,13 +146,6 @@ def _refusals(artifact: Path, format: str, sample: Sample, inputs: list[dict[str
     ]  # fmt: skip
 
 
-def _without_layers(format: str, samples: int, findings: list[Finding]) -> dict[str, Any]:
-    return Diagnosis(
-        format=format, samples=samples, findings=findings, layers=[], unmatched=[], outputs=[], worst_samples=[],
-        classes=[], probes=0, complete=False,
-    ).model_dump()  # fmt: skip
-
-
 def _probe_positions(per_sample: Sequence[float]) -> list[int]:
     """Choose half among the worst samples, half evenly over all."""
     count = min(_PROBE_SAMPLES, len(per_sample))
@@ -160,8 +155,12 @@ def _probe_positions(per_sample: Sequence[float]) -> list[int]:
     return sorted(chosen)
 
 
-def _with_blame(layer: Layer, blame: Blame) -> Layer:
+def _with_blame(layer: Layer, blame: Blame, found: Comparison) -> Layer:
     tensor, op = blame.tensors.get(layer.tensor), blame.weights.get(layer.tensor)
+    position = found.graph.producers.get(layer.tensor)
+    if op is None and position is not None:  # an activation that was folded into the op before it
+        source = found.graph.ops[position].inputs[0]
+        op = blame.weights.get(source) if source not in found.pairs else None
     return layer.model_copy(
         update={
             "output_error": tensor.alone if tensor else None,

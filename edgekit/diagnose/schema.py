@@ -20,7 +20,7 @@ class Layer(Model):
     tensor: str = Field(description="name in the float file")
     counterpart: str = Field(description="name in the artifact")
     op: str = Field(description="kind of the op that makes it; empty for an input of the model")
-    sqnr_db: float | None = Field(description="signal to quantization noise; null where both are equal")
+    sqnr_db: float | None = Field(description="signal to quantization noise; null: both are equal, or it does not run")
     cosine: float | None = Field(description="null where one of the two is always 0")
     low: float = Field(description="smallest value on the samples, in the float model")
     high: float

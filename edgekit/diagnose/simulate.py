@@ -121,7 +121,9 @@ def _tensor(model: Any, values: Array | None, like: Any) -> int:
 
 def _operator(model: Any, builtin: str, inputs: list[int], output: int, options: Callable[[], Any] | None) -> Any:
     number = getattr(schema.BuiltinOperator, builtin)
-    code = next((i for i, c in enumerate(model.operatorCodes) if max(c.builtinCode, c.deprecatedBuiltinCode) == number), None)
+    code = next(
+        (i for i, c in enumerate(model.operatorCodes) if max(c.builtinCode, c.deprecatedBuiltinCode) == number), None
+    )
     if code is None:
         entry = schema.OperatorCodeT()
         entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = number, min(number, 127), 1

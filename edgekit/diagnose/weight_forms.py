@@ -16,6 +16,7 @@ from edgekit.quantize.graph import Graph, Op
 
 Array = npt.NDArray[Any]
 _STEPS = 127
+_DEAD = 1e-6
 # Output channels of weights, by kind; input channels of convolutions in ONNX and TFLite.
 _OUTPUT_AXIS = {"DEPTHWISE_CONV_2D": 3, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 _INPUT_AXIS = {"CONV_2D": 3, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 3, "Conv": 1}
@@ -56,12 +57,22 @@ class OpWeights:
     def filters(self) -> Array:
         """Return the largest magnitude of each output channel."""
         values = np.abs(self.weights[1])
-        return values.max(axis=tuple(i for i in range(values.ndim) if i != self._axis)).reshape(-1)
+        peaks: Array = values.max(axis=tuple(i for i in range(values.ndim) if i != self._axis)).reshape(-1)
+        return peaks
 
     @property
     def unevenness(self) -> float:
-        alive = self.filters[self.filters > 1e-6 * self.filters.max(initial=0.0)]
-        return float(alive.max() / np.exp(np.log(alive).mean())) if len(alive) else 1.0
+        """Return the largest filter's magnitude / the geometric mean of all that are not 0."""
+        return _unevenness(self.filters)
+
+    @property
+    def input_unevenness(self) -> float:
+        """Return the same for input channels; 1 where each filter reads one, or they are not told apart."""
+        axis = _INPUT_AXIS.get(self.op.kind)
+        if axis is None or self.depthwise:
+            return 1.0
+        values = np.abs(self.weights[1])
+        return _unevenness(values.max(axis=tuple(i for i in range(values.ndim) if i != axis)))
 
     @property
     def off_by_steps(self) -> float:
@@ -129,6 +140,11 @@ def _bias(
     values = constants[op.inputs[2]]
     usable = held is not None and held.quantization is not None and held.values.size == values.size
     return (op.inputs[2], values), held if usable else None
+
+
+def _unevenness(peaks: Array) -> float:
+    alive = peaks[peaks > _DEAD * peaks.max(initial=0.0)]
+    return float(alive.max() / np.exp(np.log(alive).mean())) if len(alive) else 1.0
 
 
 def _rounded(values: Array, axes: tuple[int, ...]) -> Array:

@@ -23,6 +23,7 @@ from edgekit.quantize.plan import Plan, Ranges
 Array = npt.NDArray[Any]
 Sample = dict[str, Array]
 SIZE = (16, 16, 3)
+WEIGHTS = 4  # seed of the networks
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def healthy(format: str, folder: Path) -> Fault:
 def uneven_channels(format: str, folder: Path) -> Fault:
     """Rescale the channels in front of the depthwise convolution; ReLU lets the function stay the same."""
     network = _detector()
-    factors = np.geomspace(1 / 24, 24, 16).astype(np.float32)
+    factors = np.geomspace(1 / 64, 64, 16).astype(np.float32)
     first, second = network.nodes[:2]
     weights, bias = first.weights
     network.nodes[0] = replace(first, weights=(weights * factors[:, None, None, None], bias * factors))
@@ -79,10 +80,10 @@ def uneven_channels(format: str, folder: Path) -> Fault:
 
 
 def outlier_channel(format: str, folder: Path) -> Fault:
-    """Make one channel 60 times as large as the others, and the reader of it smaller by as much."""
+    """Make one channel 250 times as large as the others, and the reader of it smaller by as much."""
     network = _detector()
     factors = np.ones(16, np.float32)
-    factors[5] = 60.0
+    factors[5] = 250.0
     first, second = network.nodes[:2]
     weights, bias = first.weights
     network.nodes[0] = replace(first, weights=(weights * factors[:, None, None, None], bias * factors))
@@ -98,13 +99,15 @@ def mixed_outputs(format: str, folder: Path) -> Fault:
 
 
 def wide_hard_swish(format: str, folder: Path) -> Fault:
-    """Feed hard-swish from -90 up, with everything that passes it between -3 and 3, and quantize it op by op."""
-    random = np.random.default_rng(4)
+    """Feed hard-swish from -120 up, with everything that passes it between -3 and 3, and quantize it op by op."""
+    random = np.random.default_rng(WEIGHTS)
     network = Network(SIZE)
     x = network.conv("image", _weights(random, 16, 3, 3, 3), _bias(random, 16), "stem")
-    linear = network.conv(x, -6.0 * np.abs(_weights(random, 16, 3, 3, 16)), np.full(16, 3.0, np.float32), "wide", relu=False)
+    linear = network.conv(
+        x, -12.0 * np.abs(_weights(random, 16, 3, 3, 16)), np.full(16, 5.0, np.float32), "wide", relu=False
+    )
     x = network.unary("hard_swish", linear, "swish")
-    x = network.conv(x, _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
+    x = network.conv(x, 10 * _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
     _heads(random, network, x, joined=False)
     inner = {"swish", "swish/shifted", "swish/clipped", "swish/product"}
     names = frozenset(inner if format == "onnx" else {"swish"})
@@ -116,7 +119,7 @@ def few_calibration_samples(format: str, folder: Path) -> Fault:
     network = _detector(smooth=True)
     fault = _fault("few-calibration-samples", format, folder, network)
     plain = [_sample(format, image) for image in _noise_images(4, seed=21)]
-    busy = [_sample(format, image) for image in (*_noise_images(6, seed=22), *_images(6, seed=23))]
+    busy = [_sample(format, image) for image in (*_noise_images(6, seed=22), *_striped_images(6, seed=23))]
     return replace(fault, calibration=plain, evaluation=busy)
 
 
@@ -138,7 +141,7 @@ def swapped_layout(format: str, folder: Path) -> Fault:
 
 def float_island(format: str, folder: Path) -> Fault:
     """Put an ELU, which has no int8 kernel, between the convolutions."""
-    random = np.random.default_rng(4)
+    random = np.random.default_rng(WEIGHTS)
     network = Network(SIZE)
     x = network.conv("image", _weights(random, 16, 3, 3, 3), _bias(random, 16), "stem")
     x = network.conv(x, _weights(random, 16, 3, 3, 16), _bias(random, 16), "before", relu=False)
@@ -169,7 +172,7 @@ FAULTS: dict[str, Callable[[str, Path], Fault]] = {
 
 def _detector(*, joined: bool = False, smooth: bool = False) -> Network:
     """Build stem, depthwise, pointwise, body and two heads; ``smooth``: filters that sum what they see."""
-    random = np.random.default_rng(4)
+    random = np.random.default_rng(WEIGHTS)
     network = Network(SIZE)
     x = network.conv("image", _weights(random, 16, 3, 3, 3, smooth=smooth), _bias(random, 16), "stem")
     x = network.depthwise(x, random.normal(0.1, 0.3, (3, 3, 16)).astype(np.float32), _bias(random, 16), "depthwise")
@@ -215,6 +218,17 @@ def _noise_images(count: int, seed: int) -> list[Array]:
     """Return images without any structure, over the same 0..1."""
     random = np.random.default_rng(seed)
     return [random.uniform(0, 1, SIZE).astype(np.float32) for _ in range(count)]
+
+
+def _striped_images(count: int, seed: int) -> list[Array]:
+    """Return images of stripes, which filters answer to as they never do to noise."""
+    random = np.random.default_rng(seed)
+    images = []
+    for _ in range(count):
+        period, phase = random.uniform(3, 7), random.uniform(0, np.pi, 3)
+        wave = np.sin(2 * np.pi * np.arange(SIZE[1])[:, None] / period + phase) > 0
+        images.append(np.broadcast_to(wave.astype(np.float32), SIZE).copy())
+    return images
 
 
 def _sample(format: str, image: Array) -> Sample:

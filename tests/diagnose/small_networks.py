@@ -215,7 +215,11 @@ def _onnx_nodes(node: Node, nodes: list[Any], constants: list[Any]) -> None:
     elif node.kind == "hard_swish":  # op by op, as tf2onnx writes it
         x = node.inputs[0]
         shifted, clipped, product = (f"{node.output}/{part}" for part in ("shifted", "clipped", "product"))
-        three, low, high = constant("three", np.float32(3)), constant("low", np.float32(0)), constant("high", np.float32(6))
+        three, low, high = (
+            constant("three", np.float32(3)),
+            constant("low", np.float32(0)),
+            constant("high", np.float32(6)),
+        )
         nodes.append(helper.make_node("Add", [x, three], [shifted]))
         nodes.append(helper.make_node("Clip", [shifted, low, high], [clipped]))
         nodes.append(helper.make_node("Mul", [x, clipped], [product]))
