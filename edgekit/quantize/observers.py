@@ -26,7 +26,8 @@ _FINEST_WIDTH = 2.0**-126  # of a bin: the smallest normal float32
 _CHECKPOINTS = 32
 _STILL_WIDENING = 0.1  # of the whole range, by the second half of the samples
 _MANY = 0.25  # of the tensors
-_UNLIKE = 0.01  # of the values; among like samples 0.0001 is a lot
+_UNLIKE = 0.01  # of the values; among like samples 0.0001 is a lot for a picture
+_PICTURE = 1024  # values per sample; of smaller tensors sample n + 1 is the most extreme in 2 / n of the cases
 _UNUSED = 0.1  # of the calibrated range
 
 
@@ -205,7 +206,7 @@ def unlike(calibration: Statistics, evaluation: Statistics) -> list[str]:
         raise StageError("the two sets of statistics have no tensor in common", "Observe the same float model.")
     outside = {name: _share_outside(calibration[name], evaluation[name]) for name in shared}
     found = _sentences(
-        {name: share for name, share in outside.items() if share > _UNLIKE},
+        {name: share for name, share in outside.items() if share > _expected_outside(calibration[name])},
         "{share:.1%} of the values of tensor '{name}' on the evaluation samples lie outside the range that the "
         "calibration samples reached{more}: calibrate on samples like those",
     )
@@ -223,6 +224,11 @@ def _sentences(found: Mapping[str, float], sentence: str) -> list[str]:
     worst = max(found, key=lambda name: found[name])
     more = f" (and likewise {len(found) - 1} other tensors)" if len(found) > 1 else ""
     return [sentence.format(share=found[worst], name=worst, more=more)]
+
+
+def _expected_outside(calibration: TensorStatistics) -> float:
+    """Return the largest share of values outside that is no sign of anything."""
+    return _UNLIKE + (0.0 if calibration.values_per_sample >= _PICTURE else 8 / max(calibration.samples, 1))
 
 
 def _share_outside(calibration: TensorStatistics, evaluation: TensorStatistics) -> float:

@@ -406,6 +406,20 @@ def test_weights_read_inside_a_branch_are_left_alone(tmp_path: Path) -> None:
     assert done == []
 
 
+@pytest.mark.parametrize(("gate", "pairs"), [(1.0, 1), (1e-7, 0)])
+def test_a_bias_is_not_driven_out_of_int32(gate: float, pairs: int, tmp_path: Path) -> None:
+    """The weights of a gate that hardly depends on its input are small; smaller ones would not hold its bias."""
+    weights = distorted(healthy())
+    net = Network((1, 8, 8, 3))
+    first = net.conv(net.x, net.constant("w", weights["w1"]), net.constant("b", weights["w1_bias"]))
+    kernel = weights["dw"].reshape(1, 3, 3, 8)[:, :1, :1] * np.float32(gate)
+    last = net.conv(first, net.constant("v", kernel), net.constant("c", np.array([3.0], np.float32)), NONE)
+    path = net.save(tmp_path / "gate.tflite", last)
+    found, done = equalized(path, "tflite")
+    assert len(done) == pairs
+    assert_same(path, found, "tflite")
+
+
 def test_statistics_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tflite(healthy(), tmp_path / "model.tflite")
     with pytest.raises(StageError, match="not of model"):

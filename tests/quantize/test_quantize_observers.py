@@ -162,6 +162,17 @@ def test_the_share_outside_is_counted() -> None:
     assert found[0].startswith("50.0% of the values")
 
 
+def test_single_values_leave_the_range_more_often_by_chance() -> None:
+    random = np.random.default_rng(0)
+
+    def drawn(size: int, width: float = 1.0) -> dict[str, TensorStatistics]:
+        return {"x": observed([random.normal(0, width, (1, size)).astype(np.float32) for _ in range(30)])}
+
+    assert not any(unlike(drawn(1), drawn(1)) for _ in range(20))
+    assert unlike(drawn(1), drawn(1, 5.0))
+    assert unlike(drawn(2000), drawn(2000, 2.0))
+
+
 def test_strangers_cannot_be_compared() -> None:
     with pytest.raises(StageError, match="no tensor in common"):
         unlike({"x": observed(tensors(1))}, {"y": observed(tensors(1))})

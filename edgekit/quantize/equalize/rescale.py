@@ -28,6 +28,8 @@ _DEAD = 1e-6  # of the tensor's range: such a channel carries nothing, and would
 _HEADROOM = 0.8  # of a capped activation: other samples reach further than the calibrated ones
 _SATURATED = 1 - 1e-6  # of the cap
 _ALREADY_EVEN = 1.01  # largest factor
+_ACTIVATION_STEPS, _WEIGHT_STEPS = 255, 127
+_BIAS_LIMIT = 2**30  # int32, with a bit to spare for what is added to it
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def equalize(path: Path, format: str, statistics: Mapping[str, TensorStatistics]
     """Return the float model, ``format`` tflite or onnx, with equalized channels, and what was equalized.
 
     Its outputs stay the same but for rounding; ``statistics`` (of ``calibrate.observe``) hold no longer, so
-    observe it anew. Without a pair the file comes back byte for byte. Raises StageError for a broken file and
+    observe it anew. Pairs whose consumer could not hold its bias in int32 are left alone. Without a pair the file
+    comes back byte for byte. Raises StageError for a broken file and
     for statistics of another model.
     """
     model = _FILES[format](path)
@@ -61,7 +64,7 @@ def equalize(path: Path, format: str, statistics: Mapping[str, TensorStatistics]
         if reach is None:
             continue
         factors = channel_factors(reach, _weight(model, pair, reach), pair.cap)
-        if max(factors.max(), (1 / factors).max()) < _ALREADY_EVEN:
+        if max(factors.max(), (1 / factors).max()) < _ALREADY_EVEN or _bias_overflows(model, pair, reach, factors):
             continue
         _apply(model, pair, factors)
         done.append(
@@ -123,6 +126,23 @@ def _weight(model: ModelFile, pair: Pair, reach: Array) -> Array | None:
     found = np.zeros(len(reach))
     np.maximum.at(found, pair.columns, by_column)
     return found
+
+
+def _bias_overflows(model: ModelFile, pair: Pair, reach: Array, factors: Array) -> bool:
+    """Tell whether the consumer's bias would leave int32 because its weights become small.
+
+    Its unit is the product of both scales. Gates whose inputs hardly matter have such weights: the bias is all.
+    """
+    layer = pair.consumer
+    if not layer.bias or layer.bias not in model.graph.constants:
+        return False
+    before = model.array(layer.weight)
+    after = scale_input(layer, before, factors[pair.columns])
+    others = tuple(axis for axis in range(before.ndim) if axis != layer.output_axis)
+    largest_before, largest_after = (np.abs(weight).max(axis=others) for weight in (before, after))
+    unit = (reach / factors).max() / _ACTIVATION_STEPS * largest_after / _WEIGHT_STEPS
+    too_large = np.abs(model.array(layer.bias).reshape(-1)) > _BIAS_LIMIT * unit
+    return bool((too_large & (largest_after < largest_before)).any())
 
 
 def _apply(model: ModelFile, pair: Pair, factors: Array) -> None:
