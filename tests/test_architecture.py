@@ -27,8 +27,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"artifact", "dataset", "target", "recipe", "source", "keras_io"}),
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
-    frozenset({"search", "diagnose"}),
-    frozenset({"plan", "build", "build_folder", "single", "pipeline", "report", "store", "worker"}),
+    frozenset({"search"}),
+    frozenset({"plan", "build", "build_folder", "diagnose", "single", "pipeline", "report", "store", "worker"}),
     frozenset({"cli", "console", "bug", "__main__"}),
 )
 STAGES = LAYERS[3]

@@ -7,11 +7,14 @@ conversions of one model differ; naming by position in the graph makes the file 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import onnx
 
 _GENERATED = re.compile(r"__\d+(:\d+)?$|^const_fold_opt|^Const")
 _WRAPPER = re.compile(r"^(StatefulPartitionedCall(_\d+)?/)+")
+
+_OPERATION = re.compile(r"(/batchnorm)?/[^/]+$")
 
 _WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
@@ -25,10 +28,12 @@ def canonical(proto: onnx.ModelProto) -> None:
     fixed = {value.name for value in (*graph.input, *graph.output)}
     names: dict[str, str] = {name: name for name in fixed}
     taken = set(fixed)
+    readable = {name: _readable(name) or _layer(node) for node in graph.node for name in node.output if name}
+    model = _model_name(readable.values())
     for position, node in enumerate(graph.node):
         for name in node.output:
             if name and name not in names:
-                names[name] = _unique(_readable(name) or _layer(node) or f"{node.op_type}_{position}", taken)
+                names[name] = _unique(_short(readable[name], model) or f"{node.op_type}_{position}", taken)
     constants = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         for operand, name in enumerate(node.input):
@@ -67,6 +72,18 @@ def _readable(name: str) -> str:
         return ""
     short = _WRAPPER.sub("", name)
     return short.removesuffix(":0")
+
+
+def _model_name(names: Iterable[str]) -> str:
+    """Return the first part of all names that have parts, if it is one: the model's own name."""
+    first = {name.partition("/")[0] for name in names if "/" in name}
+    return first.pop() + "/" if len(first) == 1 else ""
+
+
+def _short(name: str, model: str) -> str:
+    """Return the layer's path without the model's name and TensorFlow's op: it is repeated in every Q/DQ pair."""
+    path = name.removeprefix(model)
+    return _OPERATION.sub("", path) or path
 
 
 def _layer(node: onnx.NodeProto) -> str:

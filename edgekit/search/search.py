@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class UnitError:
 class Found:
     """The best plan, what it loses, and how it was found."""
 
+    base: Base
     plan: Plan
     loss: float
     reached: bool
@@ -64,18 +66,27 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Base:
+    """A float model, as it came or repaired without changing what it computes, with ranges for its tensors."""
+
+    name: str
+    model: Path
+    graph: Graph
+    ranges: Ranges
+
+
+@dataclass(frozen=True)
 class Problem:
     """What the search works on.
 
-    ``decide(ranges, exclude, hazards)`` makes a plan; ``run(plan, limit)`` tries it; ``loss(trial)`` judges it;
-    ``ranges`` maps the name of a range method to its ranges, the preferred one first.
+    ``decide(base, exclude, hazards)`` makes a plan; ``run(base, plan, limit)`` tries it; ``loss(trial)`` judges it.
+    ``bases``: what can be started from, the plainest first, each made only when it is needed.
     """
 
-    graph: Graph
-    decide: Callable[[Ranges, Mapping[str, str], bool], Plan]
-    run: Callable[[Plan | None, int | None], Trial]
+    decide: Callable[[Base, Mapping[str, str], bool], Plan]
+    run: Callable[[Base, Plan | None, int | None], Trial]
     loss: Callable[[Trial], float]
-    ranges: Mapping[str, Ranges]
+    bases: Sequence[Callable[[], Base | None]]
 
 
 def search(problem: Problem, target: float, seconds: float, progress: Progress) -> Found:
@@ -92,15 +103,15 @@ class _Search:
         self.best: tuple[Plan, float] | None = None
 
     def run(self) -> Found:
-        ranges = self.problem.ranges[self._best_ranges()]
+        base = self._best_base()
         plan, loss = self._kept()
         complete = True
         if loss > self.target:
-            complete = self._leave_float(ranges, units_of(self.problem.graph, plan))
-        self._dare(ranges)
-        self._shrink_float()
+            complete = self._leave_float(base, units_of(base.graph, plan))
+        self._dare(base)
+        self._shrink_float(base)
         plan, loss = self._kept()
-        return Found(plan, loss, loss <= self.target, complete, self.log, self.sensitivity)
+        return Found(base, plan, loss, loss <= self.target, complete, self.log, self.sensitivity)
 
     def _kept(self) -> tuple[Plan, float]:
         assert self.best is not None  # the first trial always sets it
@@ -109,10 +120,10 @@ class _Search:
     def _out_of_time(self) -> bool:
         return time.monotonic() > self.deadline
 
-    def _try(self, what: str, plan: Plan, keep: bool = True) -> float:
+    def _try(self, what: str, base: Base, plan: Plan, keep: bool = True) -> float:
         left = max(0.0, self.deadline - time.monotonic())
         self.progress(1.0 - left / self.seconds, what)
-        trial = self.problem.run(plan, None)
+        trial = self.problem.run(base, plan, None)
         loss = math.inf if trial.refusal else self.problem.loss(trial)
         floats = sum(decision.precision == "float32" for decision in plan.decisions)
         self.log.append(Tried(what, floats, loss, trial.size_bytes, trial.refusal, trial.fastest_ms))
@@ -120,23 +131,32 @@ class _Search:
             self.best = (plan, loss)
         return loss
 
-    def _best_ranges(self) -> str:
-        """Try each way to choose ranges on the whole plan and return the best."""
-        found: dict[str, float] = {}
-        for method, ranges in self.problem.ranges.items():
-            found[method] = self._try(f"{method} ranges", self.problem.decide(ranges, {}, False))
-            if found[method] <= self.target or self._out_of_time():
+    def _best_base(self) -> Base:
+        """Quantize everything from each base in turn, until one loses little enough; return the best."""
+        best: Base | None = None
+        for make in self.problem.bases:
+            if best is not None and self._out_of_time():
                 break
-        return min(found, key=lambda name: found[name])
+            base = make()
+            if base is None:
+                continue
+            before = self.best[1] if self.best else math.inf
+            loss = self._try(base.name, base, self.problem.decide(base, {}, False))
+            if best is None or loss < before:
+                best = base
+            if loss <= self.target:
+                break
+        assert best is not None  # the first base is always there
+        return best
 
-    def _leave_float(self, ranges: Ranges, units: Sequence[Unit]) -> bool:
+    def _leave_float(self, base: Base, units: Sequence[Unit]) -> bool:
         """Leave the worst units float, as few as reach the target. Returns whether time sufficed."""
-        ranked = self._rank(ranges, units)
+        ranked = self._rank(base, units)
         low, high = 0, None
         for count in [size for size in _SIZES if size < len(ranked)]:
             if self._out_of_time():
                 return False
-            if self._try_without(ranges, ranked[:count]) <= self.target:
+            if self._try_without(base, ranked[:count]) <= self.target:
                 high = count
                 break
             low = count
@@ -144,31 +164,31 @@ class _Search:
             if self._out_of_time():
                 return False
             middle = (low + high) // 2
-            if self._try_without(ranges, ranked[:middle]) <= self.target:
+            if self._try_without(base, ranked[:middle]) <= self.target:
                 high = middle
             else:
                 low = middle
         return True
 
-    def _try_without(self, ranges: Ranges, units: Sequence[Unit]) -> float:
+    def _try_without(self, base: Base, units: Sequence[Unit]) -> float:
         exclude = {op: SENSITIVE for unit in units for op in unit.ops}
         label = f"{len(units)} unit{'s' if len(units) > 1 else ''} float"
-        plan = self.problem.decide(ranges, exclude, False)
-        loss = self._try(label, plan)
+        plan = self.problem.decide(base, exclude, False)
+        loss = self._try(label, base, plan)
         if loss <= self.target:  # fewer float ops at the target are better than less loss
             self.best = (plan, loss)
         return loss
 
-    def _rank(self, ranges: Ranges, units: Sequence[Unit]) -> list[Unit]:
+    def _rank(self, base: Base, units: Sequence[Unit]) -> list[Unit]:
         """Order units by the error each alone causes at the outputs; what there is no time for comes last."""
-        reference = self.problem.run(None, _PROBES)
+        reference = self.problem.run(base, None, _PROBES)
         errors: dict[str, float] = {}
         for number, unit in enumerate(units):
             if time.monotonic() > self.deadline - self.seconds / 3:
                 break
             self.progress(0.1 + 0.5 * number / len(units), f"sensitivity of {unit.kind} {number + 1} of {len(units)}")
             exclude = {op: "" for other in units if other is not unit for op in other.ops}
-            trial = self.problem.run(self.problem.decide(ranges, exclude, False), _PROBES)
+            trial = self.problem.run(base, self.problem.decide(base, exclude, False), _PROBES)
             errors[unit.name] = math.inf if trial.refusal else noise_to_signal(reference, trial)
         self.sensitivity = sorted(
             (UnitError(unit.name, unit.kind, errors[unit.name]) for unit in units if unit.name in errors),
@@ -176,50 +196,50 @@ class _Search:
         )
         return sorted(units, key=lambda unit: -errors.get(unit.name, -1.0))
 
-    def _dare(self, ranges: Ranges) -> None:
+    def _dare(self, base: Base) -> None:
         """Quantize also what often loses too much, where it does not here, if that is clearly faster."""
         plan, loss = self._kept()
         if loss > self.target:
             return
         left = {item.op: item.reason for item in plan.decisions if item.reason == SENSITIVE}
         quantized = _quantized(plan)
-        hazards = [op for op in _quantized(self.problem.decide(ranges, left, True)) if op not in quantized]
+        hazards = [op for op in _quantized(self.problem.decide(base, left, True)) if op not in quantized]
         for keep in (len(hazards), len(hazards) // 2, len(hazards) // 4):
             if not keep or self._out_of_time():
                 return
             if keep < len(hazards):
-                hazards = self._least_harmful(ranges, left, hazards)
-            daring = self.problem.decide(ranges, left | dict.fromkeys(hazards[keep:], HAZARD), True)
-            loss = self._try(f"{keep} hazardous op{'s' if keep > 1 else ''} int8 too", daring, keep=False)
+                hazards = self._least_harmful(base, left, hazards)
+            daring = self.problem.decide(base, left | dict.fromkeys(hazards[keep:], HAZARD), True)
+            loss = self._try(f"{keep} hazardous op{'s' if keep > 1 else ''} int8 too", base, daring, keep=False)
             if loss <= self.target:
-                if self._is_faster(daring, plan):
+                if self._is_faster(base, daring, plan):
                     self.best = (daring, loss)
                 return
 
-    def _least_harmful(self, ranges: Ranges, left: Mapping[str, str], hazards: list[str]) -> list[str]:
+    def _least_harmful(self, base: Base, left: Mapping[str, str], hazards: list[str]) -> list[str]:
         """Order hazardous ops by the error each adds at the outputs, the smallest first."""
-        reference = self.problem.run(None, _PROBES)
+        reference = self.problem.run(base, None, _PROBES)
         errors: dict[str, float] = {}
         for op in hazards:
             if self._out_of_time():
                 break
-            others = left | {other: HAZARD for other in hazards if other != op}
-            trial = self.problem.run(self.problem.decide(ranges, others, True), _PROBES)
+            others = dict(left) | {other: HAZARD for other in hazards if other != op}
+            trial = self.problem.run(base, self.problem.decide(base, others, True), _PROBES)
             errors[op] = math.inf if trial.refusal else noise_to_signal(reference, trial)
         return sorted(hazards, key=lambda op: errors.get(op, math.inf))
 
-    def _is_faster(self, candidate: Plan, current: Plan) -> bool:
+    def _is_faster(self, base: Base, candidate: Plan, current: Plan) -> bool:
         """Time both in turns. Only a clear gain counts, so that the same build decides the same way again."""
         times = {True: math.inf, False: math.inf}
         for _ in range(_TURNS):
             for mine, plan in ((True, candidate), (False, current)):
-                times[mine] = min(times[mine], self.problem.run(plan, None).fastest_ms)
+                times[mine] = min(times[mine], self.problem.run(base, plan, None).fastest_ms)
         return times[True] < _CLEARLY * times[False]
 
-    def _shrink_float(self) -> None:
+    def _shrink_float(self, base: Base) -> None:
         """Store the weights of what stayed float as int8 where that costs next to nothing."""
         plan, loss = self._kept()
-        weighted = {op.name for op in self.problem.graph.ops if op.weighted and op.is_float}
+        weighted = {op.name for op in base.graph.ops if op.weighted and op.is_float}
         decisions = tuple(
             replace(item, precision="int8-weights")
             if item.precision == "float32" and item.reason == SENSITIVE and item.op in weighted
@@ -229,7 +249,7 @@ class _Search:
         smaller = replace(plan, decisions=decisions)
         if smaller == plan or self._out_of_time():
             return
-        if self._try("their weights int8", smaller, keep=False) <= max(self.target, loss):
+        if self._try("their weights int8", base, smaller, keep=False) <= max(self.target, loss):
             self.best = (smaller, self.log[-1].loss)
 
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from edgekit import tasks
 from edgekit.artifact import TensorSpec
-from edgekit.dataset import Dataset, Preprocess, open_dataset
+from edgekit.dataset import Preprocess, open_dataset
 from edgekit.progress import Progress
-from edgekit.quantize import calibrate, decide
-from edgekit.quantize.graph import read_graph
+from edgekit.quantize import decide
 from edgekit.quantize.stage import PLAN
 from edgekit.runtimes import open_model
+from edgekit.search.bases import Bases
 from edgekit.search.search import Found, Problem, search
 from edgekit.search.trial import Trial, Trials
 
@@ -43,7 +43,7 @@ def run(
     *, out: Path, progress: Progress, model: Path, format: str, precision: str, scheme: str,
     dataset: dict[str, Any], samples: int, task: dict[str, Any], target_loss: float, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """Search at most ``seconds`` and write ``plan.json``.
+    """Search at most ``seconds``; write ``plan.json`` and ``model.<format>``, the float file it is a plan of.
 
     ``dataset``: unlabelled samples; some are calibrated on, others judge. ``target_loss``: 1 minus the agreement
     with the float model that is good enough to stop at.
@@ -54,31 +54,27 @@ def run(
     split = Split.of(len(data), samples)
     progress(0.0, f"calibrating on {len(split.calibrate)} samples")
     specs = _specs(model, format)
-    ranges = _candidate_ranges(model, format, data, split, specs)
     held = [data.inputs(index, specs) for index in split.held]
-    with Trials(model, format, held, out) as trials:
-        judge = _Judge(trials.run(None), task)
+    bases = Bases(model, format, lambda: (data.inputs(index, specs) for index in split.calibrate), out)
+    plain = bases.plain()
+    with Trials(format, held, out) as trials:
+        judge = _Judge(trials.run(model, None), task)
         problem = Problem(
-            graph=read_graph(model, format),
-            decide=lambda chosen, exclude, hazards: decide.decide(
-                model,
-                format,
-                precision,
-                scheme,
-                chosen,
-                samples=len(split.calibrate),
-                exclude=exclude,
-                hazards=hazards,
+            decide=lambda base, exclude, hazards: decide.decide(
+                base.model, format, precision, scheme, base.ranges,
+                samples=len(split.calibrate), exclude=exclude, hazards=hazards,
             ),
-            run=trials.run,
+            run=lambda base, plan, limit: trials.run(base.model, plan, limit),
             loss=judge.loss,
-            ranges=ranges,
-        )
+            bases=[lambda: plain, bases.clipped, bases.repaired],
+        )  # fmt: skip
         found = search(problem, target_loss, seconds, progress)
+    (out / f"model.{format}").write_bytes(found.base.model.read_bytes())
+    bases.clean()
     for name in ("held.npz", f"candidate.{format}"):
         (out / name).unlink(missing_ok=True)
     (out / PLAN).write_text(found.plan.to_json())
-    return _summary(found, split, target_loss)
+    return _summary(found, split, target_loss, bases.notes)
 
 
 class _Judge:
@@ -96,25 +92,18 @@ class _Judge:
         return 1.0 - self.task.agreement(self.reference, self._decoded(trial))
 
 
-def _candidate_ranges(
-    model: Path, format: str, data: Dataset, split: Split, specs: tuple[TensorSpec, ...]
-) -> dict[str, dict[str, tuple[float, float]]]:
-    return {
-        "minmax": calibrate.ranges(model, format, (data.inputs(index, specs) for index in split.calibrate)),
-    }
-
-
 def _specs(model: Path, format: str) -> tuple[TensorSpec, ...]:
     session = open_model(model, format)
     return tuple(TensorSpec(i["name"], tuple(i["shape"]), i["dtype"]) for i in session.inputs)
 
 
-def _summary(found: Found, split: Split, target_loss: float) -> dict[str, Any]:
+def _summary(found: Found, split: Split, target_loss: float, notes: list[str]) -> dict[str, Any]:
     return {
         "counts": found.plan.counts(),
         "samples": len(split.calibrate),
         "held_samples": len(split.held),
-        "notes": list(found.plan.notes),
+        "notes": [*found.plan.notes, *notes],
+        "base": found.base.name,
         "target_loss": target_loss,
         "loss": _finite(found.loss),
         "reached": found.reached,

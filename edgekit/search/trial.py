@@ -39,13 +39,12 @@ class Trial:
 
 
 class Trials:
-    """Runs plans of one float model, one after another. Use as a context: its process ends with it."""
+    """Runs plans on the same samples, one after another. Use as a context: its process ends with it."""
 
-    def __init__(self, model: Path, format: str, samples: list[Arrays], folder: Path) -> None:
+    def __init__(self, format: str, samples: list[Arrays], folder: Path) -> None:
         self.format = format
         self._samples = folder / "held.npz"
         self._candidate = folder / f"candidate.{format}"
-        self._model = model
         np.savez(self._samples, allow_pickle=False, **_packed(samples))
         self._pool = _pool()
 
@@ -55,12 +54,12 @@ class Trials:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def run(self, plan: Plan | None, limit: int | None = None) -> Trial:
-        """Try ``plan`` (None: the float model itself) on the first ``limit`` samples.
+    def run(self, model: Path, plan: Plan | None, limit: int | None = None) -> Trial:
+        """Try ``plan`` on a float model (None: the model itself) with the first ``limit`` samples.
 
         A file the runtime refuses, or that kills its process, is a Trial with a refusal, not an error.
         """
-        arguments = (self._model, self.format, plan, self._samples, self._candidate, limit)
+        arguments = (model, self.format, plan, self._samples, self._candidate, limit)
         try:
             return self._pool.submit(_try, *arguments).result()
         except BrokenProcessPool:

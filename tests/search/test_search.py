@@ -25,10 +25,11 @@ CHANNELS = 8
 GENERIC = {"kind": "generic"}
 
 
-def network(path: Path, poisoned: int | None) -> Path:
+def network(path: Path, poisoned: int | None, branch: bool = False) -> Path:
     """Six convolutions with ReLU; the channels of one of them are rescaled, and the next undoes it.
 
     The float function is the same. In int8, one scale for channels 1 to 4096 leaves nothing of the small ones.
+    ``branch``: two layers read the poisoned tensor, so no pair of layers can undo the fault.
     """
     random = np.random.default_rng(1)
     weights = [random.normal(0, 1.5 / np.sqrt(9 * CHANNELS), (CHANNELS, CHANNELS, 3, 3)) for _ in range(LAYERS)]
@@ -37,10 +38,15 @@ def network(path: Path, poisoned: int | None) -> Path:
         factors = 2.0 ** np.linspace(0, -12, CHANNELS)
         weights[poisoned] = weights[poisoned] * factors[:, None, None, None]
         weights[poisoned + 1] = weights[poisoned + 1] / factors[None, :, None, None]
+    extra = {"branch": weights[poisoned + 1] * 0.5} if branch and poisoned is not None else {}
     nodes, tensor = [], "image"
     for number in range(LAYERS):
         nodes.append(helper.make_node("Conv", [tensor, f"w{number}"], [f"c{number}"], pads=[1] * 4))
-        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
+        if extra and number == (poisoned or 0) + 1:
+            nodes.append(helper.make_node("Conv", [tensor, "branch"], ["side"], pads=[1] * 4))
+            nodes.append(helper.make_node("Add", [f"c{number}", "side"], [f"s{number}"]))
+        summed = nodes[-1].output[0]
+        nodes.append(helper.make_node("Relu", [summed], [f"r{number}"]))
         tensor = f"r{number}"
     nodes.append(helper.make_node("Sigmoid", [tensor], ["scores"]))
     value = helper.make_tensor_value_info
@@ -48,7 +54,10 @@ def network(path: Path, poisoned: int | None) -> Path:
         nodes, "six",
         [value("image", onnx.TensorProto.FLOAT, [1, 3, 8, 8])],
         [value("scores", onnx.TensorProto.FLOAT, [1, CHANNELS, 8, 8])],
-        [numpy_helper.from_array(array.astype(np.float32), f"w{i}") for i, array in enumerate(weights)],
+        [
+            numpy_helper.from_array(array.astype(np.float32), name)
+            for name, array in ({f"w{i}": array for i, array in enumerate(weights)} | extra).items()
+        ],
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path
@@ -82,14 +91,28 @@ def test_a_poisoned_layer_is_found_at_the_outputs_and_little_else_stays_float(
     tmp_path: Path, images: dict[str, Any]
 ) -> None:
     healthy = run(tmp_path, network(tmp_path / "healthy.onnx", None), images, 1.0)["loss"]
-    found = run(tmp_path, network(tmp_path / "poisoned.onnx", 2), images, 1.2 * healthy)
+    found = run(tmp_path, network(tmp_path / "poisoned.onnx", 2, branch=True), images, 1.2 * healthy)
     assert found["log"][0]["loss"] > 3 * healthy, "the fault must hurt, or this test shows nothing"
     assert found["reached"]
-    assert found["sensitivity"][0]["unit"] in ("c2", "c3"), "the layers on both sides of the uneven tensor"
+    around = {"c2", "c3", "side"}  # the layers on both sides of the uneven tensor
+    assert found["sensitivity"][0]["unit"] in around
     plan = Plan.from_json((tmp_path / "out/plan.json").read_text())
-    left = {item.op for item in plan.decisions if item.reason == SENSITIVE}
-    assert left & {"c2", "c3"}
-    assert len([op for op in left if op.startswith("c")]) <= 2
+    left = {item.op for item in plan.decisions if item.reason == SENSITIVE} & {"side", *(f"c{i}" for i in range(9))}
+    assert left & around
+    assert len(left) <= 3
+
+
+def test_uneven_channels_between_two_layers_are_repaired_and_nothing_stays_float(
+    tmp_path: Path, images: dict[str, Any]
+) -> None:
+    healthy = run(tmp_path, network(tmp_path / "healthy.onnx", None), images, 1.0)["loss"]
+    found = run(tmp_path, network(tmp_path / "poisoned.onnx", 2), images, 1.2 * healthy)
+    assert found["log"][0]["loss"] > 3 * healthy
+    assert found["reached"]
+    assert found["base"] == "equalized channels"
+    assert any("r2" in note for note in found["notes"]), found["notes"]
+    plan = Plan.from_json((tmp_path / "out/plan.json").read_text())
+    assert SENSITIVE not in {item.reason for item in plan.decisions}
 
 
 def test_the_same_search_twice_gives_the_same_plan(tmp_path: Path, images: dict[str, Any]) -> None:
@@ -108,7 +131,8 @@ def test_out_of_time_gives_the_best_so_far_and_says_so(tmp_path: Path, images: d
     assert not found["reached"]
     assert len(found["log"]) == 1
     Plan.from_json((tmp_path / "out/plan.json").read_text())
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plan.json"], "no trial is left behind"
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"plan.json", "model.onnx"}, "no trial is left behind"
 
 
 @pytest.mark.parametrize("available", range(1, 400, 7))
@@ -142,10 +166,10 @@ class Deadly:
 def test_a_trial_that_kills_its_process_is_refused_and_the_next_one_runs(tmp_path: Path) -> None:
     model = network(tmp_path / "m.onnx", None)
     sample = {"image": np.ones((1, 3, 8, 8), np.float32)}
-    with Trials(model, "onnx", [sample, sample], tmp_path) as trials:
-        dead = trials.run(Deadly())  # type: ignore[arg-type]
+    with Trials("onnx", [sample, sample], tmp_path) as trials:
+        dead = trials.run(model, Deadly())  # type: ignore[arg-type]
         assert "died" in dead.refusal
-        alive = trials.run(None, limit=1)
+        alive = trials.run(model, None, limit=1)
     assert alive.refusal == ""
     assert [made["scores"].shape for made in alive.outputs] == [(1, CHANNELS, 8, 8)]
 
