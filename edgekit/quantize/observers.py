@@ -27,7 +27,6 @@ _CHECKPOINTS = 32
 _STILL_WIDENING = 0.1  # of the whole range, by the second half of the samples
 _MANY = 0.25  # of the tensors
 _UNLIKE = 0.01  # of the values; among like samples 0.0001 is a lot for a picture
-_PICTURE = 1024  # values per sample; of smaller tensors sample n + 1 is the most extreme in 2 / n of the cases
 _UNUSED = 0.1  # of the calibrated range
 
 
@@ -227,8 +226,12 @@ def _sentences(found: Mapping[str, float], sentence: str) -> list[str]:
 
 
 def _expected_outside(calibration: TensorStatistics) -> float:
-    """Return the largest share of values outside that is no sign of anything."""
-    return _UNLIKE + (0.0 if calibration.values_per_sample >= _PICTURE else 8 / max(calibration.samples, 1))
+    """Return the largest share of values outside that is no sign of anything.
+
+    Of one value per sample, sample n + 1 is the most extreme in 2 / n of the cases; many values average out.
+    """
+    chance = 8 / (max(calibration.samples, 1) * math.sqrt(max(calibration.values_per_sample, 1)))
+    return _UNLIKE + chance
 
 
 def _share_outside(calibration: TensorStatistics, evaluation: TensorStatistics) -> float:
