@@ -67,13 +67,13 @@ class Histogram:
 
     def _cover(self, low: float, high: float) -> None:
         """Double the bin width until the range fits beside what is counted already."""
+        if self.origin * self.width <= low and high < (self.origin + BINS) * self.width:
+            return
         low, high = min(low, self.origin * self.width), max(high, self._top())
         width = max(self.width, 2.0 ** (math.floor(math.log2(max(high - low, _FINEST_WIDTH) / BINS))))
         while math.floor(high / width) - math.floor(low / width) >= BINS:
             width *= 2
         origin = math.floor(low / width)
-        if (width, origin) == (self.width, self.origin):
-            return
         used = np.flatnonzero(self.counts)
         places = (self.origin + used) // int(width / self.width) - origin if used.size else used
         counts = np.zeros_like(self.counts)
