@@ -212,6 +212,7 @@ def test_weights_on_channels_that_never_fired_do_not_outweigh_the_others() -> No
     reach, weight = np.array([1.0, 1e-3, 0.0]), np.array([1.0, 1000.0, 1000.0])
     factors = channel_factors(reach, weight)
     assert (weight * factors).tolist() == pytest.approx([1, 1, 1])
+    assert channel_factors(reach, weight, cap=6.0)[2] == 1
 
 
 def test_capped_channels_keep_headroom_and_saturated_ones_stay() -> None:
@@ -357,6 +358,36 @@ def test_what_may_stand_between_onnx_layers(between: str, tmp_path: Path) -> Non
     assert len(done) == pairs
     assert (found.read_bytes() == path.read_bytes()) == (not pairs)
     assert_same(path, found, "onnx")
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_mean_over_the_picture_may_stand_between(format: str, keep: int, tmp_path: Path) -> None:
+    weights = distorted(healthy())
+    path = tmp_path / f"mean.{format}"
+    shape = (1, 1, 1, 8) if keep else (1, 8)
+    dense = healthy()["f2"][:, :8].copy()
+    if format == "tflite":
+        net = Network((1, 8, 8, 3))
+        options = tflite_graphs.schema.ReducerOptionsT()
+        options.keepDims = bool(keep)
+        x = net.conv(net.x, net.constant("w", weights["w1"]), net.constant("b", weights["w1_bias"]))
+        x = net.op("MEAN", [x, net.constant("axes", np.array([1, 2], np.int32))], shape, options)
+        net.save(path, net.dense(x, net.constant("f", dense), net.constant("c", weights["f2_bias"]), NONE))
+    else:
+        constants = {"w": weights["w1"].transpose(0, 3, 1, 2), "axes": np.array([2, 3]), "f": dense}
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("Relu", ["c"], ["r"]),
+            helper.make_node("ReduceMean", ["r", "axes"], ["m"], keepdims=keep),
+            helper.make_node("Flatten", ["m"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "f"], ["y"], transB=1),
+        ]
+        proto = onnx_graphs.model(nodes, constants, {"x": [1, 3, 8, 8]}, {"y": [1, 12]})
+        onnx_graphs.save(proto, tmp_path, path.name)
+    found, done = equalized(path, format)
+    assert len(done) == 1
+    assert_same(path, found, format)
 
 
 def test_grouped_convolutions_are_rescaled_group_by_group(tmp_path: Path) -> None:

@@ -51,9 +51,8 @@ def equalize(path: Path, format: str, statistics: Mapping[str, TensorStatistics]
     """Return the float model, ``format`` tflite or onnx, with equalized channels, and what was equalized.
 
     Its outputs stay the same but for rounding; ``statistics`` (of ``calibrate.observe``) hold no longer, so
-    observe it anew. Pairs whose consumer could not hold its bias in int32 are left alone. Without a pair the file
-    comes back byte for byte. Raises StageError for a broken file and
-    for statistics of another model.
+    observe it anew. Pairs whose consumer could not hold its bias in int32 are left alone; without any pair the
+    file comes back byte for byte. Raises StageError for a broken file and for statistics of another model.
     """
     model = _FILES[format](path)
     if not model.graph.floats & statistics.keys():
@@ -93,12 +92,13 @@ def channel_factors(reach: Array, weight: Array | None = None, cap: float = math
     live = (reach > _DEAD * largest) & (even > 0)
     if not live.any():
         return np.ones(len(reach))
-    target = np.where(live, even * (largest / even.max()), reach)
+    target = np.where(live, even * (largest / even[live].max()), reach)
     if math.isfinite(cap):
         target = np.where(reach < _SATURATED * cap, np.maximum(np.minimum(target, _HEADROOM * cap), reach), reach)
     factors = np.divide(reach, target, out=np.ones(len(reach)), where=live)
-    if weight is not None:
-        # Left as they are, weights on channels that never fired would now outweigh, and coarsen, all others.
+    if weight is not None and math.isinf(cap):
+        # Left as they are, weights on channels that never fired would now outweigh, and coarsen, all others. Under
+        # a cap they are left: nobody knows how far such a channel reaches when it does fire.
         ordinary = np.median((weight * factors)[live])
         factors = np.where(live | (weight * factors <= ordinary), factors, ordinary / np.maximum(weight, ordinary))
     return np.clip(factors, 1 / _LIMIT, _LIMIT)
