@@ -14,6 +14,7 @@ from edgekit.diagnose.schema import Finding
 _CLIPPED = 1e-3  # share of the values beyond the range from which a tensor is off
 _UNUSED = 0.25  # of the range is all that the samples reach: two of eight bits are lost
 _BEYOND = 0.25  # of the span, by which the samples leave it: no longer chance
+_MATTERS = 0.1  # of the worst tensor's error at the outputs: below, a clipped value changes nothing
 _FAR = 2.5  # times the range, in the middle tensor: other data, not fewer
 
 
@@ -26,12 +27,14 @@ def calibration(evidence: Evidence) -> Iterator[Finding]:
     as_group = before >= WORTH_A_CURE and after < before / 2
     if not cured and not (as_group and off):
         return
-    where = cured + [name for name in sorted(off, key=lambda n: -_share(off[n])) if name not in cured]
+    touched = {*cured, *off}
+    where = sorted(touched, key=lambda name: -_alone(evidence, name))
+    where = [name for name in where if _alone(evidence, name) >= _MATTERS * _alone(evidence, where[0])]
     if not as_group:  # something else is worse; blame what single tensors show
         worst = evidence.blame.tensors[cured[0]]
         before, after = worst.alone, worst.cures["own range"]
         where = cured
-    evidence.claimed |= set(where)
+    evidence.claimed |= {name for name in touched if _own_range_helps(evidence, name)}
     inner = [name for name in where if not _is_at_the_end(evidence, name)]
     if not inner:
         yield _saturated(evidence, where, before, after)
@@ -46,7 +49,7 @@ def calibration(evidence: Evidence) -> Iterator[Finding]:
 def outlier_value(evidence: Evidence) -> Iterator[Finding]:
     """Find tensors whose range a handful of values stretches."""
     for name, tried in evidence.free_tensors():
-        if not tried.cured_by("clipped"):
+        if not tried.cured_by("clipped") or tried.cures["clipped"] > 2 * tried.cures.get("per channel", np.inf):
             continue
         figures = evidence.found.figures[name]
         kept = figures.quantile_range(0.999) or (figures.low, figures.high)
@@ -91,6 +94,18 @@ def _few_samples(evidence: Evidence, where: list[str], before: float, after: flo
         f"{_both(before, after)}",
         "Calibrate on more and more varied samples; around 100 is usual.",
     )  # fmt: skip
+
+
+def _own_range_helps(evidence: Evidence, name: str) -> bool:
+    """Tell whether a tensor's range explains it: its own range cures it, or it was too small to try."""
+    tried = evidence.blame.tensors.get(name)
+    return tried is None or not tried.cures or tried.cured_by("own range")
+
+
+def _alone(evidence: Evidence, name: str) -> float:
+    """Return a tensor's error at the outputs; 0 where there was no time to try it."""
+    tried = evidence.blame.tensors.get(name)
+    return tried.alone if tried is not None else 0.0
 
 
 def _both(before: float, after: float) -> str:

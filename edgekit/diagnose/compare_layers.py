@@ -184,14 +184,13 @@ def input_forms(artifact: QuantizedFile) -> dict[int, Quantization]:
 
 def named_like(left: Runner, right: Runner, outputs: dict[str, Array], artifact: QuantizedFile) -> dict[str, Array]:
     """Return the artifact's outputs as floats under the float model's names: by name, else by position."""
-    names = [spec["name"] for spec in left.outputs]
-    same = set(names) == set(outputs)
+    names, its = ([spec["name"] for spec in runner.outputs] for runner in (left, right))
+    same = set(names) == set(its)
+    tensors = dict(zip(its, artifact.graph.outputs, strict=False))  # a runtime names outputs as the signature does
     found: dict[str, Array] = {}
-    for position, (name, its) in enumerate(zip(names, right.outputs, strict=True)):
-        key = name if same else its["name"]
-        tensor = artifact.graph.outputs[position] if not same else ""
-        array = outputs[key]
-        form = artifact.activations.get(tensor) or artifact.activations.get(key)
+    for name, other in zip(names, its, strict=True):
+        key = name if same else other
+        array, form = outputs[key], artifact.activations.get(tensors.get(key, key))
         found[name] = form.values(array) if array.dtype.kind in "iu" and form is not None else array
     return found
 

@@ -99,13 +99,14 @@ def mixed_outputs(format: str, folder: Path) -> Fault:
 
 
 def wide_hard_swish(format: str, folder: Path) -> Fault:
-    """Feed hard-swish from -120 up, with everything that passes it between -3 and 3, and quantize it op by op."""
+    """Feed hard-swish from -120 up, with everything that passes it between -3 and 2, and quantize it op by op."""
     random = np.random.default_rng(WEIGHTS)
     network = Network(SIZE)
     x = network.conv("image", _weights(random, 16, 3, 3, 3), _bias(random, 16), "stem")
-    linear = network.conv(
-        x, -12.0 * np.abs(_weights(random, 16, 3, 3, 16)), np.full(16, 5.0, np.float32), "wide", relu=False
-    )
+    downward = -12.0 * np.abs(_weights(random, 16, 3, 3, 16))
+    linear = network.conv(x, downward, np.full(16, 5.0, np.float32), "wide", relu=False)
+    top = ranges(_written(network, linear, format, folder), format, _calibration(format))[linear][1]
+    network.nodes[-1] = replace(network.nodes[-1], weights=(downward, np.full(16, 5.0 + 2.0 - top, np.float32)))
     x = network.unary("hard_swish", linear, "swish")
     x = network.conv(x, 10 * _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
     _heads(random, network, x, joined=False)
@@ -195,9 +196,18 @@ def _heads(random: np.random.Generator, network: Network, x: str, *, joined: boo
 
 def _fault(cause: str, format: str, folder: Path, network: Network, **options: Any) -> Fault:
     path = network.write(folder / f"float.{format}", format)
-    calibration = [_sample(format, image) for image in _images(16, seed=11)]
     evaluation = [_sample(format, image) for image in _images(12, seed=12)]
-    return Fault(cause, format, path, calibration, evaluation, **options)
+    return Fault(cause, format, path, _calibration(format), evaluation, **options)
+
+
+def _calibration(format: str) -> list[Sample]:
+    return [_sample(format, image) for image in _images(64, seed=11)]
+
+
+def _written(network: Network, output: str, format: str, folder: Path) -> Path:
+    """Write what there is so far, up to one tensor."""
+    network.outputs = [output]
+    return network.write(folder / f"unfinished.{format}", format)
 
 
 def _images(count: int, seed: int) -> list[Array]:
