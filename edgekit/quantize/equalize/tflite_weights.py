@@ -106,8 +106,10 @@ class TfliteFile:
 
     def array(self, tensor: str) -> Array:
         found = self._tensors[tensor]
-        shape = found.shape if found.shape is not None else ()
-        return self._bytes(found).view(_DTYPES[found.type]).reshape(shape).copy()
+        shape = tuple(int(size) for size in (found.shape if found.shape is not None else ()))
+        dtype = np.dtype(_DTYPES[found.type])
+        used = math.prod(shape) * dtype.itemsize  # equal beginnings share a buffer: zeros of several lengths do
+        return self._bytes(found)[:used].view(dtype).reshape(shape).copy()
 
     def replace(self, tensor: str, values: Array) -> None:
         self._bytes(self._tensors[tensor])[:] = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
