@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.diagnose.causes import Evidence, accuracy, percent
 from edgekit.diagnose.compare_layers import TensorFigures
-from edgekit.diagnose.output_blame import WORTH_A_CURE
+from edgekit.diagnose.output_blame import WORTH_A_CURE, as_in_artifact
 from edgekit.diagnose.schema import Finding
 
 _CLIPPED = 1e-3  # share of the values beyond the range from which a tensor is off
@@ -165,7 +165,12 @@ def _first_tensors(evidence: Evidence) -> list[str]:
     for op in graph.ops:
         if not op.weighted and all(name in fresh or name in graph.constants or not name for name in op.inputs):
             fresh |= set(op.outputs)
-    return [name for name in evidence.blame.tensors if name in fresh and name in evidence.found.figures]
+    return [name for name in _rounded_tensors(evidence) if name in fresh]
+
+
+def _rounded_tensors(evidence: Evidence) -> list[str]:
+    figures = evidence.found.figures
+    return [name for name in evidence.found.pairs if name in figures and as_in_artifact(figures[name]) is not None]
 
 
 def _is_other_data(evidence: Evidence) -> bool:
@@ -173,7 +178,7 @@ def _is_other_data(evidence: Evidence) -> bool:
     if first:
         return any(_leaves(figures) or _is_unused(figures) for figures in first)
     ratios = []
-    for name in evidence.blame.tensors:
+    for name in _rounded_tensors(evidence):
         figures = evidence.found.figures[name]
         low, high = _range(figures)
         ratios.append((figures.high - figures.low) / max(high - low, 1e-12))

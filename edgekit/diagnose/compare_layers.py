@@ -46,44 +46,53 @@ class TensorFigures:
 
         ``found`` is None where the artifact does not run: then only its ranges are looked at.
         """
-        right = reference.astype(np.float64)
-        got = right if found is None else found.astype(np.float64)
-        bad = {"float": not np.isfinite(right).all(), "artifact": not np.isfinite(got).all()}
+        right = reference.astype(np.float32, copy=False)
+        got = right if found is None else found.astype(np.float32, copy=False)
+        lows, highs = self._extremes(right)
+        low, high = float(lows.min()), float(highs.max())  # NaN, if there is one
+        bad = {"float": not np.isfinite([low, high]).all(), "artifact": not np.isfinite([got.min(), got.max()]).all()}
         if any(bad.values()):
             self.not_finite = {side: count + bad[side] for side, count in self.not_finite.items()}
             return
-        self.low, self.high = min(self.low, float(right.min())), max(self.high, float(right.max()))
-        self.signal += float(np.vdot(right, right))
-        self.energy += float(np.vdot(got, got))
-        self.product += float(np.vdot(right, got))
-        self.noise += float(np.vdot(right - got, right - got))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.signal += _dot(right, right)
+        self.energy += _dot(got, got)
+        self.product += _dot(right, got)
+        self.noise += _dot(right - got, right - got)
         self.values += right.size
         if right.ndim > 1:
-            axis = self.axis % right.ndim
-            peaks = np.abs(right).max(axis=tuple(i for i in range(right.ndim) if i != axis))
+            peaks = np.maximum(np.abs(lows), np.abs(highs)).astype(np.float64)
             self.channels = np.maximum(self.channels, peaks) if len(self.channels) else peaks
         if self.form is not None and self.form.per_tensor:
             self._count_codes(right)
 
-    def _count_codes(self, values: Floats) -> None:
+    def _extremes(self, values: Array) -> tuple[Array, Array]:
+        """Return the smallest and largest value of each channel, or of all where there are no channels."""
+        axis = self.axis % max(values.ndim, 1)
+        others = tuple(i for i in range(values.ndim) if i != axis) if values.ndim > 1 else None
+        return np.asarray(values.min(axis=others)), np.asarray(values.max(axis=others))
+
+    def _count_codes(self, values: Array) -> None:
         assert self.form is not None
         low, high = self.form.range
-        scale = float(self.form.scale[0])
-        codes = np.rint((values - low) / scale)
-        steps = round((high - low) / scale)
-        self.below += int((codes < 0).sum())
-        self.above += int((codes > steps).sum())
-        share = _BINS / (steps + 1)
-        bins = np.clip(codes * share, 0, _BINS - 1).astype(np.int64)
-        self.histogram += np.bincount(bins.reshape(-1), minlength=_BINS)
+        step = float(self.form.scale[0])
+        share = _BINS / (round((high - low) / step) + 1)  # of a bin per code: 1 for 8 bits
+        bins = values * np.float32(share / step)
+        bins += np.float32((0.5 - low / step) * share + 1)  # bin 0 takes what is below, the last what is above
+        np.clip(bins, 0, _BINS + 1, out=bins)
+        counts = np.bincount(bins.astype(np.int16).reshape(-1), minlength=_BINS + 2)
+        self.below += int(counts[0])
+        self.above += int(counts[-1])
+        self.histogram += counts[1:-1]
 
     def quantile_range(self, share: float) -> tuple[float, float] | None:
         """Return the range, to 1/256 of the artifact's, that holds ``share`` of the values (half left out per end)."""
-        if self.form is None or not self.histogram.sum():
+        count = self.histogram.sum()
+        if self.form is None or not count:
             return None
         low, high = self.form.range
         step = (high - low) / _BINS
-        total = np.cumsum(self.histogram) / self.histogram.sum()
+        total = np.cumsum(self.histogram) / count
         first = int(np.searchsorted(total, (1 - share) / 2, side="right"))
         last = int(np.searchsorted(total, 1 - (1 - share) / 2))
         return min(0.0, low + first * step), max(0.0, low + (min(last, _BINS - 1) + 1) * step)
@@ -100,6 +109,10 @@ class TensorFigures:
         if len(alive) < 2:
             return None
         return float(alive[0] / np.exp(np.log(alive).mean()))
+
+
+def _dot(left: Array, right: Array) -> float:
+    return float(np.dot(left.reshape(-1), right.reshape(-1)))
 
 
 @dataclass

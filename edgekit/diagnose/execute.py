@@ -34,13 +34,17 @@ class Runner(Protocol):
 
 
 class TfliteRunner:
-    """LiteRT without a delegate; integers stay integers. ``keep`` names the tensors to look at."""
+    """LiteRT without a delegate; integers stay integers. ``keep`` names the tensors to look at.
 
-    def __init__(self, content: bytes, keep: Iterable[str] = ()) -> None:
+    ``fast`` runs with the delegate, which is for float models whose tensors nobody looks at.
+    """
+
+    def __init__(self, content: bytes, keep: Iterable[str] = (), *, fast: bool = False) -> None:
         wanted = set(keep)
+        kernels = OpResolverType.BUILTIN if fast else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         interpreter = Interpreter(
             model_content=content,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_op_resolver_type=kernels,
             experimental_preserve_all_tensors=bool(wanted),
         )
         interpreter.allocate_tensors()
@@ -59,17 +63,18 @@ class TfliteRunner:
 
 
 class OnnxRunner:
-    """ONNX Runtime without graph optimizations, which would fuse tensors away."""
+    """ONNX Runtime without graph optimizations, which would fuse tensors away; ``fast`` as for TFLite."""
 
-    def __init__(self, content: bytes, keep: Iterable[str] = ()) -> None:
+    def __init__(self, content: bytes, keep: Iterable[str] = (), *, fast: bool = False) -> None:
         proto = onnx.load_from_string(content)
         given = {value.name for value in (*proto.graph.input, *proto.graph.output)}
         self._kept = list(dict.fromkeys(keep))
         for name in self._kept:
             if name not in given:
-                proto.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+                proto.graph.output.append(onnx.ValueInfoProto(name=name))  # of whatever type it is
         options = ort.session_options(1)
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if not fast:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(
             proto.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
         )
@@ -93,12 +98,15 @@ class OnnxRunner:
 _RUNNERS: dict[str, type[TfliteRunner] | type[OnnxRunner]] = {"tflite": TfliteRunner, "onnx": OnnxRunner}
 
 
-def open_runner(content: bytes | Path, format: str, keep: Iterable[str] = ()) -> Runner:
-    """Load a model, keeping the named tensors. Raises StageError where the runtime refuses it."""
+def open_runner(content: bytes | Path, format: str, keep: Iterable[str] = (), *, fast: bool = False) -> Runner:
+    """Load a model, keeping the named tensors; ``fast``: with the runtime's optimizations, keeping none.
+
+    Raises StageError where the runtime refuses it.
+    """
     data = content.read_bytes() if isinstance(content, Path) else content
     name = content.name if isinstance(content, Path) else "the changed model"
     try:
-        return _RUNNERS[format](data, keep)
+        return _RUNNERS[format](data, keep, fast=fast)
     except Exception as error:  # onnxruntime's own errors share no base class
         raise StageError(f"{name} cannot be run on reference kernels: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ from edgekit.diagnose.execute import Sample, as_input, open_runner
 from edgekit.diagnose.quantized_file import read_quantized
 from edgekit.errors import StageError
 from edgekit.progress import Progress
+from edgekit.quantize.graph import Graph
 from edgekit.runtimes import open_model
 
 INPUTS = "inputs.npz"
+_NODE = re.compile(r"[Nn]ode number (\d+)")
+# What LiteRT's kernels check when a file is loaded, and what mends it.
+_CURES = {
+    "no_integer_overflow_from_quantization": "A bias is beyond int32 in steps of its input and weight scales: a "
+    "channel with weights near 0. Prune that channel, or keep the op weight-only.",
+    "output_multiplier_exponent": "The output's range is far smaller than the input's. Let the input's range begin at "
+    "-3.1 (hard-swish is 0 below -3), or keep the op in float.",
+}
 
 
 def run(
@@ -55,6 +65,22 @@ def refusal(
     except StageError as error:
         return error.message
     return ""
+
+
+def refused_ops(words: str, graph: Graph) -> list[str]:
+    """Return the names of the ops that a runtime's refusal gives by number."""
+    numbers = dict.fromkeys(int(number) for number in _NODE.findall(words))
+    return [graph.ops[number].name for number in numbers if number < len(graph.ops)]
+
+
+def cure_of_refusal(words: str, *, runs_plainly: bool) -> str:
+    """Return what mends a refusal, in the runtime's own words if they are known."""
+    known = next((cure for sign, cure in _CURES.items() if sign in words), "")
+    if known:
+        return known
+    if runs_plainly:
+        return "Keep the op that is named in float, or run without the delegate (XNNPACK) or graph optimization."
+    return "Keep the op that is named in float; edgekit build checks every file it writes by running it."
 
 
 def _silent(done: float, text: str) -> None:

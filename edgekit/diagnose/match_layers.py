@@ -12,6 +12,7 @@ from edgekit.quantize.graph import Graph, Op
 
 # Activations that quantizers fold into the op before them, by letting its range begin at 0 (or end at 6).
 _FOLDED = frozenset({"Relu", "Clip", "RELU", "RELU6", "RELU_N1_TO_1"})
+_INTEGER_TWIN = "_quantized"  # onnxruntime's name for what an operator on integers makes
 
 
 def match(float_graph: Graph, artifact: QuantizedFile) -> dict[str, str]:
@@ -20,9 +21,10 @@ def match(float_graph: Graph, artifact: QuantizedFile) -> dict[str, str]:
     known = _tensors(artifact.graph)
     for op in float_graph.ops:
         for name in op.outputs:
-            if name in known and name in float_graph.floats:
-                found[name] = name
-    _fold_activations(float_graph, artifact, found, known)
+            other = next((each for each in (name, f"{name}{_INTEGER_TWIN}") if each in known), None)
+            if other is not None and name in float_graph.floats:
+                found[name] = other
+    _fold_activations(float_graph, artifact, found)
     _match_by_place(float_graph, artifact.graph, found)
     for name, other in zip(float_graph.outputs, artifact.graph.outputs, strict=False):
         found.setdefault(name, other)
@@ -42,9 +44,9 @@ def value_of(artifact: QuantizedFile, tensor: str) -> str:
     return tensor
 
 
-def _fold_activations(graph: Graph, artifact: QuantizedFile, found: dict[str, str], known: set[str]) -> None:
+def _fold_activations(graph: Graph, artifact: QuantizedFile, found: dict[str, str]) -> None:
     for op in graph.ops:
-        if op.kind in _FOLDED and op.outputs[0] not in known and op.inputs[0] in found:
+        if op.kind in _FOLDED and op.outputs[0] not in found and op.inputs[0] in found:
             found[op.outputs[0]] = found.pop(op.inputs[0])
         elif op.kind in _FOLDED and op.inputs[0] in found and op.outputs[0] in found:
             _unfold(op, artifact, found)
@@ -61,7 +63,9 @@ def _match_by_place(graph: Graph, other: Graph, found: dict[str, str]) -> None:
     left = [op for op in graph.ops if op.is_float]
     right = [op for op in other.ops if op.kind not in CONVERSIONS and op.outputs]
     taken = set(found.values())
-    matcher = SequenceMatcher(None, [op.kind for op in left], [op.kind for op in right], autojunk=False)
+    matcher = SequenceMatcher(
+        None, [op.kind for op in left], [op.kind.removeprefix("QLinear") for op in right], autojunk=False
+    )
     for block in matcher.get_matching_blocks():
         for offset in range(block.size):
             a, b = left[block.a + offset].outputs[0], right[block.b + offset].outputs[0]

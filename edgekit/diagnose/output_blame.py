@@ -75,7 +75,7 @@ class Prober:
         if not rounded and not constants:
             return 0.0
         self.probes += 1
-        runner = open_runner(simulate(self._content, self._format, rounded, constants or {}), self._format)
+        runner = open_runner(simulate(self._content, self._format, rounded, constants or {}), self._format, fast=True)
         outputs = [runner.run(sample) for sample in self._samples]
         return max(errors(self._parts, self._reference, outputs).values(), default=0.0)
 

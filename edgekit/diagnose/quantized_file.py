@@ -1,11 +1,12 @@
 """Read what a quantized file holds: scales and zero points of activations, weights as the numbers they stand for.
 
-Works on any TFLite file and on ONNX files with Q/DQ pairs, whoever wrote them.
+Works on any TFLite file and on ONNX files, whoever wrote them; of operators on integers without Q/DQ pairs, only
+the activations are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ _ORT_FUSES = frozenset(
         *("ReduceMin", "ReduceMax"),
     }
 )
+# Where onnxruntime's operators on integers keep the scale of what they make (docs/ContribOperators.md).
+_ORT_OUTPUT_SCALE = {
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul"), 6),
+    **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"), 3),
+    **dict.fromkeys(("QLinearAveragePool", "QLinearGlobalAveragePool"), 3),
+    "QLinearConcat": 0,
+    "QGemm": 7,
+}
 
 
 @dataclass(frozen=True)
@@ -177,25 +186,32 @@ def _read_onnx(path: Path, graph: Graph) -> _Content:
             stored[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
     activations: dict[str, Quantization] = {}
     constants = {name: Constant(value, None) for name, value in stored.items() if value.dtype == np.float32}
+    integers = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
     for node in proto.graph.node:
+        operand = _ORT_OUTPUT_SCALE.get(node.op_type)
+        if operand is not None and node.input[operand] in stored:
+            scale_of = ["", node.input[operand], node.input[operand + 1]]
+            activations[node.output[0]] = _onnx_quantization(scale_of, 1, stored)
+            integers.add(node.output[0])
         if node.op_type not in CONVERSIONS or node.input[1] not in stored:
             continue
-        found = _onnx_quantization(node, stored)
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        found = _onnx_quantization(node.input, axis, stored)
         if node.input[0] not in stored:
             activations[node.input[0]] = activations[node.output[0]] = found
         elif node.op_type == "DequantizeLinear":
             codes = stored[node.input[0]]
             found = Quantization(found.scale, found.zero, found.axis, codes.dtype.name)
             constants[node.output[0]] = Constant(found.values(codes), found, _saturated(codes))
-    return activations, constants, {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    return activations, constants, integers
 
 
-def _onnx_quantization(node: Any, stored: Mapping[str, Array]) -> Quantization:
-    scale = np.atleast_1d(stored[node.input[1]]).astype(np.float64)
-    zero = stored.get(node.input[2]) if len(node.input) > 2 else None
+def _onnx_quantization(inputs: Sequence[str], axis: int, stored: Mapping[str, Array]) -> Quantization:
+    """Read the inputs of a conversion: tensor, scale and, where there is one, zero point."""
+    scale = np.atleast_1d(stored[inputs[1]]).astype(np.float64)
+    zero = stored.get(inputs[2]) if len(inputs) > 2 else None
     codes = np.uint8 if zero is None else zero.dtype
     zero = np.zeros(1, np.int64) if zero is None else np.atleast_1d(zero).astype(np.int64)
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
     return Quantization(scale, np.broadcast_to(zero, scale.shape), axis, np.dtype(codes).name)
 
 

@@ -15,12 +15,12 @@ from edgekit.diagnose import causes, causes_calibration, causes_structure, cause
 from edgekit.diagnose.agreement import agreement
 from edgekit.diagnose.compare_layers import Comparison, compare, layers_of
 from edgekit.diagnose.execute import Runner, Sample, open_runner
-from edgekit.diagnose.execution_trial import refusal
+from edgekit.diagnose.execution_trial import cure_of_refusal, refusal, refused_ops
 from edgekit.diagnose.gates import find_gates
 from edgekit.diagnose.layout_trial import try_layouts
 from edgekit.diagnose.output_blame import Blame, Prober, measure
 from edgekit.diagnose.output_error import Part, errors, parts_of
-from edgekit.diagnose.quantized_file import read_quantized
+from edgekit.diagnose.quantized_file import QuantizedFile, read_quantized
 from edgekit.diagnose.schema import Diagnosis, Finding, Layer, OutputError, WorstSample
 from edgekit.diagnose.weight_forms import read_weights
 from edgekit.errors import StageError
@@ -62,7 +62,7 @@ def run(
     file = read_quantized(artifact, format)
     runner = open_runner(float_model, format)
     data = _Samples(dataset, runner, samples)
-    refused = _refusals(artifact, format, data[0], runner.inputs, out)
+    refused = _refusals(artifact, format, file, data[0], runner.inputs, out)
     runs = not any(finding.cause == "does-not-run" for finding in refused)
     progress(0.1, "comparing layer by layer")
     found = compare(
@@ -125,23 +125,19 @@ class _Samples(Sequence[Sample]):
         return (self[index] for index in range(self._count))
 
 
-def _refusals(artifact: Path, format: str, sample: Sample, inputs: list[dict[str, Any]], out: Path) -> list[Finding]:
+def _refusals(
+    artifact: Path, format: str, file: QuantizedFile, sample: Sample, inputs: list[dict[str, Any]], out: Path
+) -> list[Finding]:
     deployed = refusal(artifact, format, sample, inputs, out, as_deployed=True)
     if not deployed:
         return []
     plain = refusal(artifact, format, sample, inputs, out, as_deployed=False)
-    if plain:
-        return [
-            Finding(
-                cause="does-not-run", harm="fails", blame=1.0, where=[artifact.name], proof=plain,
-                cure="Convert it again; edgekit build checks every file it writes by running it.",
-            )
-        ]  # fmt: skip
+    words = plain or f"{deployed}; on reference kernels it runs"
     return [
         Finding(
-            cause="delegate-refuses", harm="fails", blame=1.0, where=[artifact.name],
-            proof=f"{deployed}; on reference kernels it runs",
-            cure="Keep the op that is named in float, or run without the delegate (XNNPACK) or graph optimization.",
+            cause="does-not-run" if plain else "delegate-refuses", harm="fails", blame=1.0,
+            where=refused_ops(words, file.graph) or [artifact.name], proof=words,
+            cure=cure_of_refusal(words, runs_plainly=not plain),
         )
     ]  # fmt: skip
 

@@ -64,24 +64,24 @@ def quantize(fault: Fault, folder: Path) -> Path:
 
 def healthy(format: str, folder: Path) -> Fault:
     """Return a detector whose int8 form is within a few percent of the float one."""
-    return _fault("", format, folder, _detector())
+    return fault_of("", format, folder, detector())
 
 
 def uneven_channels(format: str, folder: Path) -> Fault:
     """Rescale the channels in front of the depthwise convolution; ReLU lets the function stay the same."""
-    network = _detector()
+    network = detector()
     factors = np.geomspace(1 / 64, 64, 16).astype(np.float32)
     first, second = network.nodes[:2]
     weights, bias = first.weights
     network.nodes[0] = replace(first, weights=(weights * factors[:, None, None, None], bias * factors))
     kernel, offset = second.weights
     network.nodes[1] = replace(second, weights=(kernel / factors, offset))
-    return _fault("uneven-channels", format, folder, network)
+    return fault_of("uneven-channels", format, folder, network)
 
 
 def outlier_channel(format: str, folder: Path) -> Fault:
     """Make one channel 250 times as large as the others, and the reader of it smaller by as much."""
-    network = _detector()
+    network = detector()
     factors = np.ones(16, np.float32)
     factors[5] = 250.0
     first, second = network.nodes[:2]
@@ -89,36 +89,36 @@ def outlier_channel(format: str, folder: Path) -> Fault:
     network.nodes[0] = replace(first, weights=(weights * factors[:, None, None, None], bias * factors))
     kernel, offset = second.weights
     network.nodes[1] = replace(second, weights=(kernel / factors, offset))
-    return _fault("outlier-channel", format, folder, network)
+    return fault_of("outlier-channel", format, folder, network)
 
 
 def mixed_outputs(format: str, folder: Path) -> Fault:
     """Concatenate boxes in pixels with scores in 0..1, and quantize that too."""
-    network = _detector(joined=True)
-    return _fault("mixed-outputs", format, folder, network, int8=frozenset({"pixels", "scores", "detections"}))
+    network = detector(joined=True)
+    return fault_of("mixed-outputs", format, folder, network, int8=frozenset({"pixels", "scores", "detections"}))
 
 
-def wide_hard_swish(format: str, folder: Path) -> Fault:
-    """Feed hard-swish from -120 up, with everything that passes it between -3 and 2, and quantize it op by op."""
+def wide_hard_swish(format: str, folder: Path, top: float = 2.0) -> Fault:
+    """Feed hard-swish from -120 up, with everything that passes it between -3 and ``top``, and quantize it op by op."""
     random = np.random.default_rng(WEIGHTS)
     network = Network(SIZE)
     x = network.conv("image", _weights(random, 16, 3, 3, 3), _bias(random, 16), "stem")
     downward = -12.0 * np.abs(_weights(random, 16, 3, 3, 16))
     linear = network.conv(x, downward, np.full(16, 5.0, np.float32), "wide", relu=False)
-    top = ranges(_written(network, linear, format, folder), format, _calibration(format))[linear][1]
-    network.nodes[-1] = replace(network.nodes[-1], weights=(downward, np.full(16, 5.0 + 2.0 - top, np.float32)))
+    found = ranges(_written(network, linear, format, folder), format, _calibration(format))[linear][1]
+    network.nodes[-1] = replace(network.nodes[-1], weights=(downward, np.full(16, 5.0 + top - found, np.float32)))
     x = network.unary("hard_swish", linear, "swish")
     x = network.conv(x, 10 * _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
     _heads(random, network, x, joined=False)
     inner = {"swish", "swish/shifted", "swish/clipped", "swish/product"}
     names = frozenset(inner if format == "onnx" else {"swish"})
-    return _fault("hard-swish", format, folder, network, int8=names)
+    return fault_of("hard-swish", format, folder, network, int8=names)
 
 
 def few_calibration_samples(format: str, folder: Path) -> Fault:
     """Calibrate on four plain images; one in three of the others holds the pattern that excites the network."""
-    network = _detector(smooth=True)
-    fault = _fault("few-calibration-samples", format, folder, network)
+    network = detector(smooth=True)
+    fault = fault_of("few-calibration-samples", format, folder, network)
     plain = [_sample(format, image) for image in _noise_images(4, seed=21)]
     busy = [_sample(format, image) for image in (*_noise_images(6, seed=22), *_striped_images(6, seed=23))]
     return replace(fault, calibration=plain, evaluation=busy)
@@ -126,15 +126,15 @@ def few_calibration_samples(format: str, folder: Path) -> Fault:
 
 def wrong_normalization(format: str, folder: Path) -> Fault:
     """Calibrate on pixels in 0..1 for a network that runs on -1..1 times two."""
-    fault = _fault("calibration-unlike-data", format, folder, _detector())
+    fault = fault_of("calibration-unlike-data", format, folder, detector())
     shifted = [{name: array * 4 - 2 for name, array in sample.items()} for sample in fault.evaluation]
     return replace(fault, evaluation=shifted)
 
 
 def swapped_layout(format: str, folder: Path) -> Fault:
     """Quantize a file whose first layer takes the colours in reverse order."""
-    network = _detector()
-    fault = _fault("swapped-layout", format, folder, network)
+    network = detector()
+    fault = fault_of("swapped-layout", format, folder, network)
     first = network.nodes[0]
     network.nodes[0] = replace(first, weights=(first.weights[0][..., ::-1], first.weights[1]))
     return replace(fault, source=network.write(folder / f"reversed.{format}", format))
@@ -149,7 +149,7 @@ def float_island(format: str, folder: Path) -> Fault:
     x = network.unary("elu", x, "island")
     x = network.conv(x, _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
     _heads(random, network, x, joined=False)
-    return _fault("float-island", format, folder, network)
+    return fault_of("float-island", format, folder, network)
 
 
 def saturated_output(format: str, folder: Path) -> Fault:
@@ -159,7 +159,7 @@ def saturated_output(format: str, folder: Path) -> Fault:
         low, high = found["logits"]
         return {**found, "logits": (low / 3, high / 3)}
 
-    return replace(_fault("saturated-output", format, folder, _detector()), change_ranges=cut)
+    return replace(fault_of("saturated-output", format, folder, detector()), change_ranges=cut)
 
 
 FAULTS: dict[str, Callable[[str, Path], Fault]] = {
@@ -171,7 +171,7 @@ FAULTS: dict[str, Callable[[str, Path], Fault]] = {
 }  # fmt: skip
 
 
-def _detector(*, joined: bool = False, smooth: bool = False) -> Network:
+def detector(*, joined: bool = False, smooth: bool = False) -> Network:
     """Build stem, depthwise, pointwise, body and two heads; ``smooth``: filters that sum what they see."""
     random = np.random.default_rng(WEIGHTS)
     network = Network(SIZE)
@@ -194,7 +194,7 @@ def _heads(random: np.random.Generator, network: Network, x: str, *, joined: boo
         network.nodes.pop()
 
 
-def _fault(cause: str, format: str, folder: Path, network: Network, **options: Any) -> Fault:
+def fault_of(cause: str, format: str, folder: Path, network: Network, **options: Any) -> Fault:
     path = network.write(folder / f"float.{format}", format)
     evaluation = [_sample(format, image) for image in _images(12, seed=12)]
     return Fault(cause, format, path, _calibration(format), evaluation, **options)

@@ -1,0 +1,195 @@
+"""Files of any origin, refusals, the time limit, and what the result says beside the causes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import faults
+import numpy as np
+import onnx
+import pytest
+from ai_edge_litert.tools import flatbuffer_utils
+from diagnosing import diagnose
+from faults import Fault
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from edgekit.diagnose.causes import SMALL_BLAME
+from edgekit.diagnose.schema import Diagnosis, Finding
+from edgekit.errors import RecipeError
+
+FORMATS = ("tflite", "onnx")
+
+
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, fault: Fault) -> None:
+        self.rest = iter(fault.calibration)
+
+    def get_next(self) -> faults.Sample | None:
+        return next(self.rest, None)
+
+
+def by_onnxruntime(fault: Fault, folder: Path, *, per_channel: bool, form: QuantFormat = QuantFormat.QDQ) -> Path:
+    path = folder / "theirs.onnx"
+    quantize_static(
+        str(fault.float_file), str(path), Reader(fault), quant_format=form, per_channel=per_channel,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    return path
+
+
+def large(diagnosis: Diagnosis) -> list[Finding]:
+    return [finding for finding in diagnosis.findings if finding.blame >= SMALL_BLAME]
+
+
+@pytest.mark.parametrize("form", [QuantFormat.QDQ, QuantFormat.QOperator], ids=["QDQ", "QOperator"])
+def test_a_file_of_onnxruntime_is_read_as_well(form: QuantFormat, tmp_path: Path) -> None:
+    fault = faults.healthy("onnx", tmp_path)
+    diagnosis = diagnose(
+        fault.float_file, by_onnxruntime(fault, tmp_path, per_channel=True, form=form), fault.evaluation, tmp_path
+    )
+    matched = {layer.tensor for layer in diagnosis.layers if layer.scale}
+    assert matched >= {"stem", "depthwise", "pointwise", "body", "boxes", "logits"}
+    assert all(layer.sqnr_db is not None and layer.sqnr_db > 30 for layer in diagnosis.layers)
+    assert large(diagnosis) == []
+
+
+def test_one_scale_for_all_filters_is_named(tmp_path: Path) -> None:
+    fault = faults.uneven_channels("onnx", tmp_path)
+    diagnosis = diagnose(
+        fault.float_file, by_onnxruntime(fault, tmp_path, per_channel=False), fault.evaluation, tmp_path
+    )
+    assert [finding.cause for finding in large(diagnosis)] == [*["per-tensor-weights"] * 2, "uneven-channels"]
+    assert {"stem/linear", "depthwise/linear"} == {finding.where[0] for finding in diagnosis.findings[:2]}
+    assert any("depthwise filters" in finding.proof for finding in diagnosis.findings[:2])
+
+
+def test_a_bias_beyond_int32_is_named(tmp_path: Path) -> None:
+    """A channel with weights near 0 has a scale near 0, in steps of which its bias does not fit."""
+    network = faults.detector()
+    weights, bias = network.nodes[2].weights
+    weights[3], bias[3] = 1e-9 * weights[3], 3.0
+    fault = faults.fault_of("dead-channels", "tflite", tmp_path, network)
+    diagnosis = diagnose(fault.float_file, faults.quantize(fault, tmp_path), fault.evaluation, tmp_path)
+    assert diagnosis.findings[0].cause == "dead-channels"
+    assert diagnosis.findings[0].where == ["pointwise"]
+    assert "its bias 3 is held as -0.0" in diagnosis.findings[0].proof
+
+
+def test_a_rare_value_that_stretches_a_range_is_named(tmp_path: Path) -> None:
+    """One calibration image holds a pixel 200 times too bright."""
+    fault = faults.healthy("onnx", tmp_path)
+    hot = {"image": fault.calibration[0]["image"].copy()}
+    hot["image"][0, :, 8, 8] = 200.0
+    artifact = faults.quantize(replace(fault, calibration=[*fault.calibration, hot]), tmp_path)
+    first = diagnose(fault.float_file, artifact, fault.evaluation, tmp_path).findings[0]
+    assert first.cause == "calibration-unlike-data"
+    assert "can hold 0 .. 200, the samples reach 0 .. 1" in first.proof
+    first = diagnose(fault.float_file, artifact, [*fault.evaluation, hot], tmp_path).findings[0]
+    assert (first.cause, first.where) == ("outlier-value", ["image"])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_weights_of_another_model_are_named(format: str, tmp_path: Path) -> None:
+    fault = faults.healthy(format, tmp_path)
+    network = faults.detector()
+    weights, bias = network.nodes[3].weights
+    network.nodes[3] = replace(network.nodes[3], weights=(weights[::-1].copy(), bias))
+    other = replace(fault, source=network.write(tmp_path / f"other.{format}", format))
+    first = diagnose(fault.float_file, faults.quantize(other, tmp_path), fault.evaluation, tmp_path).findings[0]
+    assert first.cause == "other-weights"
+    assert first.where[0] in ("body", "body/linear")
+
+
+def test_a_file_that_a_kernel_refuses_is_still_explained(tmp_path: Path) -> None:
+    """LiteRT refuses an int8 hard-swish whose output is far smaller than its input."""
+    fault = faults.wide_hard_swish("tflite", tmp_path, top=-2.0)
+    diagnosis = diagnose(fault.float_file, faults.quantize(fault, tmp_path), fault.evaluation, tmp_path)
+    refused = diagnosis.findings[0]
+    assert (refused.cause, refused.harm, refused.where) == ("does-not-run", "fails", ["swish"])
+    assert "-3.1" in refused.cure
+    assert "hard-swish" in {finding.cause for finding in diagnosis.findings}
+    assert diagnosis.outputs == []
+    assert any(layer.output_error for layer in diagnosis.layers)
+
+
+def test_a_native_death_is_a_cause(tmp_path: Path) -> None:
+    """A tensor number that does not exist ends the process of the runtime that follows it."""
+    fault = faults.healthy("tflite", tmp_path)
+    artifact = faults.quantize(fault, tmp_path)
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(artifact.read_bytes()))
+    model.subgraphs[0].operators[2].inputs[1] = model.subgraphs[0].operators[1].inputs[0]
+    flatbuffer_utils.write_model(model, str(artifact))
+    first = diagnose(fault.float_file, artifact, fault.evaluation, tmp_path).findings[0]
+    assert (first.cause, first.harm) == ("does-not-run", "fails")
+
+
+def test_nan_is_found_where_it_begins(tmp_path: Path) -> None:
+    fault = faults.healthy("onnx", tmp_path)
+    proto = onnx.load(str(faults.quantize(fault, tmp_path)))
+    for tensor in proto.graph.initializer:
+        if tensor.name == "body_scale":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(np.nan), tensor.name))
+    onnx.save(proto, str(tmp_path / "nan.onnx"))
+    diagnosis = diagnose(fault.float_file, tmp_path / "nan.onnx", fault.evaluation, tmp_path)
+    assert (diagnosis.findings[0].cause, diagnosis.findings[0].where[0]) == ("not-finite", "body")
+    json.dumps(diagnosis.model_dump(), allow_nan=False)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_time_limit_holds(format: str, tmp_path: Path) -> None:
+    fault = faults.wrong_normalization(format, tmp_path)
+    artifact = faults.quantize(fault, tmp_path)
+    diagnosis = diagnose(fault.float_file, artifact, fault.evaluation, tmp_path, seconds=0)
+    assert not diagnosis.complete
+    assert diagnosis.findings[0].cause == fault.cause  # the groups are tried first
+    assert len(diagnosis.layers) > 5
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_float_file_has_nothing_to_explain(format: str, tmp_path: Path) -> None:
+    fault = faults.healthy(format, tmp_path)
+    diagnosis = diagnose(fault.float_file, fault.float_file, fault.evaluation, tmp_path)
+    assert diagnosis.findings == []
+    assert {output.relative_error for output in diagnosis.outputs} == {0.0}
+    assert {layer.scale for layer in diagnosis.layers} == {None}
+
+
+def test_the_figures_of_a_layer(tmp_path: Path) -> None:
+    fault = faults.saturated_output("tflite", tmp_path)
+    diagnosis = diagnose(fault.float_file, faults.quantize(fault, tmp_path), fault.evaluation, tmp_path)
+    layers = {layer.tensor: layer for layer in diagnosis.layers}
+    image, logits = layers["image"], layers["logits"]
+    assert (image.low, image.high, image.clipped_low, image.clipped_high) == (0, 1, 0, 0)
+    assert image.range_used == pytest.approx(1)
+    assert image.scale == pytest.approx(1 / 255)
+    assert image.zero_point == -128
+    assert logits.clipped_low is not None
+    assert logits.clipped_low > 0.2
+    assert logits.clipped_high == 0
+    assert logits.output_error is not None
+    assert logits.output_error > 0.3
+    assert logits.op == "CONV_2D"
+    assert layers["stem"].unevenness is not None
+    assert layers["stem"].unevenness > 1
+    worst = [sample.relative_error or 0.0 for sample in diagnosis.worst_samples]
+    assert worst == sorted(worst, reverse=True)
+    assert diagnosis.worst_samples[0].sample.startswith("samples.npz[")
+
+
+def test_classes_agree_or_not(tmp_path: Path) -> None:
+    """The head's outputs are pooled nowhere, so any flat output of as many values as classes will do."""
+    fault = faults.healthy("onnx", tmp_path)
+    artifact = faults.quantize(fault, tmp_path)
+    count = 4 * 8 * 8  # values of the larger output, boxes
+    names = [f"class {index}" for index in range(count)]
+    diagnosis = diagnose(
+        fault.float_file, artifact, fault.evaluation, tmp_path, task={"kind": "classification"}, classes=names
+    )
+    assert sum(each.count for each in diagnosis.classes) == len(fault.evaluation)
+    assert all(0 <= each.agreement <= 1 and each.name in names for each in diagnosis.classes)
+    with pytest.raises(RecipeError, match="class names"):
+        diagnose(
+            fault.float_file, artifact, fault.evaluation, tmp_path, task={"kind": "classification"}, classes=["a"] * 3
+        )
