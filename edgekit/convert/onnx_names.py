@@ -7,14 +7,13 @@ conversions of one model differ; naming by position in the graph makes the file 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import onnx
 
+from edgekit.convert.layer_names import model_name, short, unique
+
 _GENERATED = re.compile(r"__\d+(:\d+)?$|^const_fold_opt|^Const")
 _WRAPPER = re.compile(r"^(StatefulPartitionedCall(_\d+)?/)+")
-
-_OPERATION = re.compile(r"(/batchnorm)?/[^/]+$")
 
 _WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
@@ -29,16 +28,16 @@ def canonical(proto: onnx.ModelProto) -> None:
     names: dict[str, str] = {name: name for name in fixed}
     taken = set(fixed)
     readable = {name: _readable(name) or _layer(node) for node in graph.node for name in node.output if name}
-    model = _model_name(readable.values())
+    model = model_name(readable.values())
     for position, node in enumerate(graph.node):
         for name in node.output:
             if name and name not in names:
-                names[name] = _unique(_short(readable[name], model) or f"{node.op_type}_{position}", taken)
+                names[name] = unique(short(readable[name], model) or f"{node.op_type}_{position}", taken)
     constants = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         for operand, name in enumerate(node.input):
             if name in constants and name not in names:
-                names[name] = _unique(f"{names[node.output[0]]}.{operand}", taken)
+                names[name] = unique(f"{names[node.output[0]]}.{operand}", taken)
     _rename(graph, names)
     ordered = sorted(graph.initializer, key=lambda tensor: tensor.name)
     del graph.initializer[:]
@@ -74,31 +73,11 @@ def _readable(name: str) -> str:
     return short.removesuffix(":0")
 
 
-def _model_name(names: Iterable[str]) -> str:
-    """Return the first part of all names that have parts, if it is one: the model's own name."""
-    first = {name.partition("/")[0] for name in names if "/" in name}
-    return first.pop() + "/" if len(first) == 1 else ""
-
-
-def _short(name: str, model: str) -> str:
-    """Return the layer's path without the model's name and TensorFlow's op: it is repeated in every Q/DQ pair."""
-    path = name.removeprefix(model)
-    return _OPERATION.sub("", path) or path
-
-
 def _layer(node: onnx.NodeProto) -> str:
     """Return the layer a folded convolution came from, which only the name of its weights still tells."""
     if node.op_type not in _WEIGHTED or len(node.input) < 2:
         return ""
     return _readable(node.input[1]).rpartition("/")[0]
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        candidate, count = f"{name}_{count}", count + 1
-    taken.add(candidate)
-    return candidate
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from edgekit.convert.float_graph import SIGNATURE
+from edgekit.convert.tflite_names import canonical
 from edgekit.errors import StageError, UnsupportedError
 
 
@@ -32,7 +33,7 @@ def _converter(saved_model: Path) -> tf.lite.TFLiteConverter:
 
 def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
     try:
-        return bytes(converter.convert())
+        content = bytes(converter.convert())
     except Exception as error:  # the converter raises its own class, RuntimeError and ValueError alike
         text = str(error)
         ops = _unsupported_ops(text)
@@ -42,6 +43,7 @@ def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
                 "Replace these operations; Select-TF (Flex) ops do not run in the small runtimes.",
             ) from error
         raise StageError(f"TFLite conversion failed: {text.strip().splitlines()[-1] if text else error!r}") from error
+    return canonical(content)
 
 
 def _unsupported_ops(message: str) -> list[str]:
