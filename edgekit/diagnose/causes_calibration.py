@@ -8,11 +8,12 @@ import numpy as np
 
 from edgekit.diagnose.causes import Evidence, accuracy, percent
 from edgekit.diagnose.compare_layers import TensorFigures
-from edgekit.diagnose.output_blame import WORTH_A_CURE, as_in_artifact
+from edgekit.diagnose.output_blame import KEPT_SHARE, WORTH_A_CURE, as_in_artifact
 from edgekit.diagnose.schema import Finding
 
 _CLIPPED = 1e-3  # share of the values beyond the range from which a tensor is off
 _UNUSED = 0.25  # of the range is all that the samples reach: two of eight bits are lost
+_LOOSE = 0.5  # of the range is used: a bit is lost
 _BEYOND = 0.25  # of the span, by which the samples leave it: no longer chance
 _MATTERS = 0.1  # of the worst tensor's error at the outputs: below, a clipped value changes nothing
 _FAR = 2.5  # times the range, in the middle tensor: other data, not fewer
@@ -21,7 +22,11 @@ _FAR = 2.5  # times the range, in the middle tensor: other data, not fewer
 def calibration(evidence: Evidence) -> Iterator[Finding]:
     """Find ranges that the samples leave or hardly use, and tell the reasons apart by where they do."""
     off = {name: f for name, f in evidence.found.figures.items() if _is_off(f) and name not in evidence.claimed}
-    cured = [name for name, tried in evidence.free_tensors() if tried.cured_by("own range")]
+    cured = [
+        name
+        for name, tried in evidence.free_tensors()
+        if tried.cured_by("own range") and _does_not_fit(evidence.found.figures[name])
+    ]
     groups = evidence.blame.groups
     before, after = groups["activations"], groups["own ranges"]
     as_group = before >= WORTH_A_CURE and after < before / 2
@@ -52,7 +57,9 @@ def outlier_value(evidence: Evidence) -> Iterator[Finding]:
         if not tried.cured_by("clipped") or tried.cures["clipped"] > 2 * tried.cures.get("per channel", np.inf):
             continue
         figures = evidence.found.figures[name]
-        kept = figures.quantile_range(0.999) or (figures.low, figures.high)
+        kept = figures.quantile_range(KEPT_SHARE) or (figures.low, figures.high)
+        if kept[1] - kept[0] > _LOOSE * (figures.high - figures.low):
+            continue
         evidence.claimed.add(name)
         yield accuracy(
             evidence, "outlier-value", [name], tried.alone, tried.cures["clipped"],
@@ -100,6 +107,12 @@ def _own_range_helps(evidence: Evidence, name: str) -> bool:
     """Tell whether a tensor's range explains it: its own range cures it, or it was too small to try."""
     tried = evidence.blame.tensors.get(name)
     return tried is None or not tried.cures or tried.cured_by("own range")
+
+
+def _does_not_fit(figures: TensorFigures) -> bool:
+    """Tell whether a range is another than the samples', not only another grid, which may help by chance."""
+    low, high = _range(figures)
+    return _share(figures) > 0 or (figures.high - figures.low) < _LOOSE * (high - low)
 
 
 def _alone(evidence: Evidence, name: str) -> float:

@@ -26,7 +26,7 @@ from edgekit.progress import Progress
 Array = npt.NDArray[Any]
 Change = tuple[Mapping[str, Rounding], Mapping[str, Array]]
 WORTH_A_CURE = 0.01  # relative error at the outputs below which nobody asks for the cause
-_KEPT_SHARE = 0.999
+KEPT_SHARE = 0.999
 _CURES_TRIED = 8
 _SHARE_FOR_SINGLES = 0.7
 _HARD_SWISH_ZERO, _MARGIN = -3.0, 0.1
@@ -161,7 +161,7 @@ def tensor_cures(found: Comparison, name: str, format: str) -> dict[str, Roundin
     figures = found.figures[name]
     signed = figures.low < 0
     cures = {"own range": Rounding.over(figures.low, figures.high)}
-    kept = figures.quantile_range(_KEPT_SHARE)
+    kept = figures.quantile_range(KEPT_SHARE)
     if kept is not None:
         cures["clipped"] = Rounding.over(max(kept[0], figures.low), min(kept[1], figures.high))
     if len(figures.channels) > 1:
