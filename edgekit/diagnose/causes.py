@@ -195,8 +195,9 @@ def uneven_channels(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _one_stands_out(alive: np.ndarray) -> bool:
-    """Tell whether the largest channel is 4 times the next, while those are within 4 times their median."""
-    return bool(alive[0] >= 4 * alive[1] and alive[1] <= 4 * np.median(alive[1:]))
+    """Tell whether the largest channel is 4 times the next, and further from it than that from its own median."""
+    gap = alive[0] / alive[1]
+    return bool(gap >= 4 and alive[1] / np.median(alive[1:]) < gap)
 
 
 def _alone(tried: Tried, cure: str, words: str) -> str:

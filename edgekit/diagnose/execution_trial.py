@@ -11,14 +11,13 @@ import numpy as np
 from edgekit import worker
 from edgekit.diagnose.compare_layers import input_forms
 from edgekit.diagnose.execute import Sample, as_input, open_runner
-from edgekit.diagnose.quantized_file import read_quantized
+from edgekit.diagnose.quantized_file import QuantizedFile, read_quantized
 from edgekit.errors import StageError
 from edgekit.progress import Progress
-from edgekit.quantize.graph import Graph
 from edgekit.runtimes import open_model
 
 INPUTS = "inputs.npz"
-_NODE = re.compile(r"[Nn]ode number (\d+)")
+_NODE, _TENSOR = re.compile(r"[Nn]ode (?:number |#)(\d+)"), re.compile(r"[Tt]ensor (\d+)")
 # What LiteRT's kernels check when a file is loaded, and what mends it.
 _CURES = {
     "no_integer_overflow_from_quantization": "A bias is beyond int32 in steps of its input and weight scales: a "
@@ -67,10 +66,11 @@ def refusal(
     return ""
 
 
-def refused_ops(words: str, graph: Graph) -> list[str]:
-    """Return the names of the ops that a runtime's refusal gives by number."""
-    numbers = dict.fromkeys(int(number) for number in _NODE.findall(words))
-    return [graph.ops[number].name for number in numbers if number < len(graph.ops)]
+def refused_parts(words: str, file: QuantizedFile) -> list[str]:
+    """Return the names of the ops and tensors that LiteRT's refusal gives by number."""
+    ops = [file.graph.ops[n].name for n in map(int, _NODE.findall(words)) if n < len(file.graph.ops)]
+    tensors = [file.tensors[n] for n in map(int, _TENSOR.findall(words)) if n < len(file.tensors)]
+    return list(dict.fromkeys([*ops, *tensors]))
 
 
 def cure_of_refusal(words: str, *, runs_plainly: bool) -> str:
@@ -79,8 +79,8 @@ def cure_of_refusal(words: str, *, runs_plainly: bool) -> str:
     if known:
         return known
     if runs_plainly:
-        return "Keep the op that is named in float, or run without the delegate (XNNPACK) or graph optimization."
-    return "Keep the op that is named in float; edgekit build checks every file it writes by running it."
+        return "Keep what is named in float, or run without the delegate (XNNPACK) or graph optimization."
+    return "Keep what is named in float; edgekit build checks every file it writes by running it."
 
 
 def _silent(done: float, text: str) -> None:

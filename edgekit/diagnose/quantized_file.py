@@ -17,6 +17,7 @@ import onnx
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from edgekit.errors import StageError
 from edgekit.quantize.graph import Graph, Op, read_graph
 
 Array = npt.NDArray[Any]
@@ -93,13 +94,15 @@ class Constant:
 class QuantizedFile:
     """``activations``: tensor name -> the int8 form of its values, also of float tensors beside a conversion.
 
-    ``constants``: by name of the tensor an op reads; ``integers``: tensors that are stored as integers.
+    ``constants``: by name of the tensor an op reads; ``integers``: tensors that are stored as integers;
+    ``tensors``: all names by number, which is how LiteRT calls them (empty for ONNX).
     """
 
     graph: Graph
     activations: Mapping[str, Quantization]
     constants: Mapping[str, Constant]
     integers: frozenset[str]
+    tensors: tuple[str, ...] = ()
 
     def maker(self, tensor: str) -> Op | None:
         """Return the op that computes a tensor, looking through conversions between int8 and float."""
@@ -129,14 +132,17 @@ class QuantizedFile:
         return tensor in self.constants or tensor in self.graph.constants
 
 
-_Content = tuple[dict[str, Quantization], dict[str, Constant], set[str]]
+_Content = tuple[dict[str, Quantization], dict[str, Constant], set[str], tuple[str, ...]]
 
 
 def read_quantized(path: Path, format: str) -> QuantizedFile:
     """Read a .tflite or .onnx. Raises StageError for a broken file."""
-    graph = read_graph(path, format)
-    activations, constants, integers = _READERS[format](path, graph)
-    return QuantizedFile(graph, activations, constants, frozenset(integers))
+    try:
+        graph = read_graph(path, format)
+        activations, constants, integers, names = _READERS[format](path, graph)
+    except (ValueError, IndexError, KeyError, onnx.shape_inference.InferenceError) as error:
+        raise StageError(f"{path.name} is not a readable {format} file: {error}") from error
+    return QuantizedFile(graph, activations, constants, frozenset(integers), names)
 
 
 def _read_tflite(path: Path, graph: Graph) -> _Content:
@@ -161,7 +167,7 @@ def _read_tflite(path: Path, graph: Graph) -> _Content:
             constants[op.outputs[0]] = constants[op.inputs[0]]
         elif op.kind in CONVERSIONS:
             _both_sides(op, activations)
-    return activations, constants, integers
+    return activations, constants, integers, tuple(tensor.name.decode() for tensor in model.subgraphs[0].tensors)
 
 
 def _tflite_quantization(tensor: Any) -> Quantization | None:
@@ -203,7 +209,7 @@ def _read_onnx(path: Path, graph: Graph) -> _Content:
             codes = stored[node.input[0]]
             found = Quantization(found.scale, found.zero, found.axis, codes.dtype.name)
             constants[node.output[0]] = Constant(found.values(codes), found, _saturated(codes))
-    return activations, constants, integers
+    return activations, constants, integers, ()
 
 
 def _onnx_quantization(inputs: Sequence[str], axis: int, stored: Mapping[str, Array]) -> Quantization:

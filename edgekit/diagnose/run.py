@@ -15,7 +15,7 @@ from edgekit.diagnose import causes, causes_calibration, causes_structure, cause
 from edgekit.diagnose.agreement import agreement
 from edgekit.diagnose.compare_layers import Comparison, compare, layers_of
 from edgekit.diagnose.execute import Runner, Sample, open_runner
-from edgekit.diagnose.execution_trial import cure_of_refusal, refusal, refused_ops
+from edgekit.diagnose.execution_trial import cure_of_refusal, refusal, refused_parts
 from edgekit.diagnose.gates import find_gates
 from edgekit.diagnose.layout_trial import try_layouts
 from edgekit.diagnose.output_blame import Blame, Prober, measure
@@ -136,7 +136,7 @@ def _refusals(
     return [
         Finding(
             cause="does-not-run" if plain else "delegate-refuses", harm="fails", blame=1.0,
-            where=refused_ops(words, file.graph) or [artifact.name], proof=words,
+            where=refused_parts(words, file) or [artifact.name], proof=words,
             cure=cure_of_refusal(words, runs_plainly=not plain),
         )
     ]  # fmt: skip

@@ -15,9 +15,10 @@ from diagnosing import diagnose
 from faults import Fault
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from edgekit.diagnose.agreement import agreement
 from edgekit.diagnose.causes import SMALL_BLAME
 from edgekit.diagnose.schema import Diagnosis, Finding
-from edgekit.errors import RecipeError
+from edgekit.errors import RecipeError, StageError
 
 FORMATS = ("tflite", "onnx")
 
@@ -115,15 +116,40 @@ def test_a_file_that_a_kernel_refuses_is_still_explained(tmp_path: Path) -> None
     assert any(layer.output_error for layer in diagnosis.layers)
 
 
-def test_a_native_death_is_a_cause(tmp_path: Path) -> None:
-    """A tensor number that does not exist ends the process of the runtime that follows it."""
+def test_what_the_delegate_refuses_is_named(tmp_path: Path) -> None:
+    """XNNPACK takes no zero point beyond int8; the reference kernels do not look."""
     fault = faults.healthy("tflite", tmp_path)
     artifact = faults.quantize(fault, tmp_path)
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(artifact.read_bytes()))
-    model.subgraphs[0].operators[2].inputs[1] = model.subgraphs[0].operators[1].inputs[0]
+    main = model.subgraphs[0]
+    next(tensor for tensor in main.tensors if tensor.name == b"pointwise").quantization.zeroPoint = [500]
     flatbuffer_utils.write_model(model, str(artifact))
-    first = diagnose(fault.float_file, artifact, fault.evaluation, tmp_path).findings[0]
-    assert (first.cause, first.harm) == ("does-not-run", "fails")
+    diagnosis = diagnose(fault.float_file, artifact, fault.evaluation, tmp_path)
+    first = diagnosis.findings[0]
+    assert (first.cause, first.harm, first.where) == ("delegate-refuses", "fails", ["pointwise"])
+    assert "XNNPACK" in first.proof
+    assert len(diagnosis.layers) > 5
+
+
+def test_an_onnx_file_that_does_not_load_is_still_explained(tmp_path: Path) -> None:
+    fault = faults.wrong_normalization("onnx", tmp_path)
+    proto = onnx.load(str(faults.quantize(fault, tmp_path)))
+    body = next(node for node in proto.graph.node if node.op_type == "Conv" and "body" in node.output)
+    next(attribute for attribute in body.attribute if attribute.name == "group").i = 5
+    onnx.save(proto, str(tmp_path / "broken.onnx"))
+    diagnosis = diagnose(fault.float_file, tmp_path / "broken.onnx", fault.evaluation, tmp_path)
+    assert [finding.cause for finding in diagnosis.findings[:2]] == ["does-not-run", fault.cause]
+
+
+def test_a_damaged_file_is_an_error_of_the_file(tmp_path: Path) -> None:
+    fault = faults.healthy("onnx", tmp_path)
+    proto = onnx.load(str(faults.quantize(fault, tmp_path)))
+    for tensor in proto.graph.initializer:
+        if tensor.name == "body/bias_quantized":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros(5, np.int32), tensor.name))
+    onnx.save(proto, str(tmp_path / "damaged.onnx"))
+    with pytest.raises(StageError, match=r"damaged\.onnx is not a readable onnx file"):
+        diagnose(fault.float_file, tmp_path / "damaged.onnx", fault.evaluation, tmp_path)
 
 
 def test_nan_is_found_where_it_begins(tmp_path: Path) -> None:
@@ -194,3 +220,20 @@ def test_classes_agree_or_not(tmp_path: Path) -> None:
         diagnose(
             fault.float_file, artifact, fault.evaluation, tmp_path, task={"kind": "classification"}, classes=["a"] * 3
         )
+
+
+def test_detections_agree_or_not(tmp_path: Path) -> None:
+    """Boxes that move by half a box, and a class that is no longer seen, are counted class by class."""
+    boxes = np.array([[[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60]]], np.float32)
+    scores = np.array([[[0.9, 0.0], [0.0, 0.8], [0.0, 0.7]]], np.float32)
+    moved, unseen = boxes.copy(), scores.copy()
+    moved[0, 1] += 15
+    unseen[0, 0, 0] = 0.05
+    task = {
+        "kind": "detection", "boxes_output": "boxes", "scores_output": "scores", "score_threshold": 0.01,
+        "nms_iou": 0.5, "max_detections": 10,
+    }  # fmt: skip
+    reference, outputs = {"boxes": boxes, "scores": scores}, {"boxes": moved, "scores": unseen}
+    same, found = agreement([reference], [reference], task, ["cat", "dog"]), agreement([reference], [outputs], task, [])
+    assert [(each.name, each.count, each.agreement) for each in same] == [("cat", 1, 1.0), ("dog", 2, 1.0)]
+    assert [(each.name, each.count, each.agreement) for each in found] == [("0", 1, 0.0), ("1", 2, 0.5)]
