@@ -83,6 +83,22 @@ def accuracy(
     return Finding(cause=cause, harm="accuracy", blame=min(share, limit), where=where, proof=proof, cure=cure)
 
 
+def is_at_the_end(evidence: Evidence, tensor: str) -> bool:
+    """Tell whether no op with weights comes after a tensor."""
+    graph = evidence.found.graph
+    waiting = list(graph.consumers.get(tensor, ()))
+    seen: set[int] = set()
+    while waiting:
+        position = waiting.pop()
+        if position in seen:
+            continue
+        seen.add(position)
+        if graph.ops[position].weighted:
+            return False
+        waiting += graph.after(position)
+    return True
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.{2 if share < 0.995 else 3}g} %" if np.isfinite(share) else "without bound"
 
@@ -120,7 +136,7 @@ def swapped_layout(evidence: Evidence) -> Iterator[Finding]:
 def mixed_outputs(evidence: Evidence) -> Iterator[Finding]:
     """Find values of different nature that one scale must hold: boxes in pixels beside scores."""
     for name, tried in evidence.free_tensors():
-        if "per part" not in tried.cures or not tried.cured_by("per part"):
+        if not tried.cured_by("per part") or not is_at_the_end(evidence, name):
             continue
         op = evidence.found.graph.ops[evidence.found.graph.producers[name]]
         figures = evidence.found.figures

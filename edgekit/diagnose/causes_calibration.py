@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgekit.diagnose.causes import Evidence, accuracy, percent
+from edgekit.diagnose.causes import Evidence, accuracy, is_at_the_end, percent
 from edgekit.diagnose.compare_layers import TensorFigures
 from edgekit.diagnose.output_blame import KEPT_SHARE, WORTH_A_CURE, as_in_artifact
 from edgekit.diagnose.schema import Finding
@@ -40,7 +40,7 @@ def calibration(evidence: Evidence) -> Iterator[Finding]:
         before, after = worst.alone, worst.cures["own range"]
         where = cured
     evidence.claimed |= {name for name in touched if _own_range_helps(evidence, name)}
-    inner = [name for name in where if not _is_at_the_end(evidence, name)]
+    inner = [name for name in where if not is_at_the_end(evidence, name)]
     if not inner:
         yield _saturated(evidence, where, before, after)
     elif _is_other_data(evidence):
@@ -153,22 +153,6 @@ def _share(figures: TensorFigures) -> float:
 
 def _range(figures: TensorFigures) -> tuple[float, float]:
     return figures.form.range if figures.form is not None else (figures.low, figures.high)
-
-
-def _is_at_the_end(evidence: Evidence, tensor: str) -> bool:
-    """Tell whether no op with weights comes after a tensor."""
-    graph = evidence.found.graph
-    waiting = list(graph.consumers.get(tensor, ()))
-    seen: set[int] = set()
-    while waiting:
-        position = waiting.pop()
-        if position in seen:
-            continue
-        seen.add(position)
-        if graph.ops[position].weighted:
-            return False
-        waiting += graph.after(position)
-    return True
 
 
 def _first_tensors(evidence: Evidence) -> list[str]:

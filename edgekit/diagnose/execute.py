@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.tools import flatbuffer_utils
 
 from edgekit.diagnose.quantized_file import Quantization
 from edgekit.errors import StageError
@@ -50,7 +51,7 @@ class TfliteRunner:
         interpreter.allocate_tensors()
         self._interpreter = interpreter
         self._session = litert.Session(interpreter)
-        self._kept = [(d["name"], d["index"]) for d in interpreter.get_tensor_details() if d["name"] in wanted]
+        self._kept = _numbers(content, wanted) if wanted else {}
         self.inputs, self.outputs = self._session.inputs, self._session.outputs
 
     def run(self, sample: Sample) -> dict[str, Array]:
@@ -58,8 +59,15 @@ class TfliteRunner:
         return {spec["name"]: array for spec, array in zip(self.outputs, arrays, strict=True)}
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
-        for name, index in self._kept:
+        for name, index in self._kept.items():
             yield name, self._interpreter.get_tensor(index)
+
+
+def _numbers(content: bytes, wanted: set[str]) -> dict[str, int]:
+    """Map names to tensor numbers. Of equal names (float16 files have them) it is the last that an op makes."""
+    main = flatbuffer_utils.read_model_from_bytearray(bytearray(content)).subgraphs[0]
+    made = [*main.inputs, *(number for op in main.operators for number in op.outputs)]
+    return {name: int(number) for number in made if (name := main.tensors[number].name.decode()) in wanted}
 
 
 class OnnxRunner:
