@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from edgekit import __version__
+from edgekit.cli_options import (
+    JobsOption,
+    JsonOption,
+    ModelArgument,
+    OutputOption,
+    RecipeOption,
+    TargetOption,
+    TimeBudgetOption,
+    print_json,
+)  # fmt: skip
+from edgekit.cli_show import COMMANDS
 from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgekitError
 
 app = typer.Typer(
@@ -21,22 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ModelArgument = Annotated[Path | None, typer.Argument(help="the trained model; overrides the recipe's model.path")]
-RecipeOption = Annotated[Path, typer.Option("--config", "-c", help="edgekit.toml, or the folder it is in")]
-TargetOption = Annotated[
-    list[str] | None,
-    typer.Option("--target", "-t", help="a target's name or your own .toml; may be repeated"),
-]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="build folder: results, artifacts and reports")]
-JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="steps side by side; default by cores and memory")
-]
-TimeBudgetOption = Annotated[
-    str | None,
-    typer.Option("--time-budget", metavar="TIME", help="for each precision search: 20s, 3m; overrides the recipe"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
 @app.command()
@@ -61,7 +55,7 @@ def build(
     prepared = builder.prepare(config, _overrides(model, time_budget), target or [])
     if dry_run:
         if as_json:
-            _print_json(_plan_json(prepared.plan))
+            print_json(_plan_json(prepared.plan))
         else:
             console.show_plan(prepared.plan)
         return
@@ -131,7 +125,7 @@ def profile(
     with console.waiting("timing") as progress:
         measured = single.latency(artifact, threads, device, seconds, progress)
     if as_json:
-        _print_json(measured)
+        print_json(measured)
     else:
         console.show_latency(measured)
 
@@ -148,83 +142,37 @@ def evaluate(
     with console.waiting("scoring") as progress:
         scored = single.accuracy(artifact, config, progress)
     if as_json:
-        _print_json(scored)
+        print_json(scored)
     else:
         console.show_accuracy(artifact, scored)
 
 
 @app.command()
-def inspect(model: Annotated[Path, typer.Argument(help="a trained model")], as_json: JsonOption = False) -> None:
-    """Say what a model file holds, without executing anything out of it."""
-    from edgekit import console, source
-
-    info = source.inspect(model)
-    if as_json:
-        _print_json({k: str(v) if isinstance(v, Path) else v for k, v in vars(info).items()})
-    else:
-        console.show_source(info)
-
-
-@app.command()
-def targets(
-    name: Annotated[str | None, typer.Argument(help="show one target's facts and sources")] = None,
+def diagnose(
+    artifact: Annotated[Path, typer.Argument(help="a quantized .tflite or .onnx, from any tool")],
+    against: Annotated[
+        Path | None, typer.Option("--against", "-a", help="its float file; found beside a build's variant")
+    ] = None,
+    config: RecipeOption = Path("edgekit.toml"),
+    samples: Annotated[int, typer.Option(min=1, help="calibration samples to compare on")] = 32,
+    time_budget: TimeBudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the boards, phones and browsers edgekit knows."""
-    from edgekit import console, target
+    """Say why a quantized file answers otherwise than its float model: named causes, with proof and cure."""
+    from edgekit import console, console_diagnosis, single
+    from edgekit.diagnose.schema import Diagnosis
 
-    found = [target.load(name)] if name else [target.load(item) for item in target.names()]
+    seconds = _seconds(time_budget) if time_budget else 60.0
+    with console.waiting("diagnosing") as progress:
+        found = single.diagnosis(artifact, against, config, samples, seconds, progress)
     if as_json:
-        _print_json([item.model_dump(mode="json", by_alias=True) for item in found])
+        print_json(found)
     else:
-        console.show_targets(found, detailed=name is not None)
+        console_diagnosis.show_diagnosis(Diagnosis.model_validate(found))
 
 
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="a build folder or its report.json")],
-    format: Annotated[str, typer.Option("--format", "-f", help="md, html or json")] = "md",
-) -> None:
-    """Print the report of a finished build in another form."""
-    from importlib import import_module
-
-    from edgekit.errors import RecipeError
-    from edgekit.report import FORMATS
-    from edgekit.report.json import load
-
-    if format not in FORMATS:
-        raise RecipeError(f"There is no report format {format!r}.", f"Known: {', '.join(FORMATS)}")
-    loaded = load(run / "report.json" if run.is_dir() else run)
-    typer.echo(import_module(FORMATS[format]).render(loaded), nl=False)
-
-
-@app.command()
-def schema(
-    what: Annotated[str, typer.Argument(help="report, recipe or target")] = "report",
-) -> None:
-    """Print the JSON Schema of report.json, edgekit.toml or a target file."""
-    from edgekit.errors import RecipeError
-    from edgekit.recipe import Recipe
-    from edgekit.report.json import json_schema
-    from edgekit.target import Target
-
-    schemas = {"report": json_schema, "recipe": Recipe.model_json_schema, "target": Target.model_json_schema}
-    if what not in schemas:
-        raise RecipeError(f"There is no schema of {what!r}.", f"Known: {', '.join(schemas)}")
-    _print_json(schemas[what]())
-
-
-@app.command()
-def env(as_json: JsonOption = False) -> None:
-    """Print the versions that matter, for a bug report."""
-    from edgekit import build as builder
-    from edgekit import console
-
-    found = builder.environment().model_dump()
-    if as_json:
-        _print_json(found)
-    else:
-        console.show_environment(found)
+for _command in COMMANDS:
+    app.command()(_command)
 
 
 def _version(wanted: bool) -> None:
@@ -253,7 +201,7 @@ def _one_stage(
     with console.Live(prepared.plan) as live:
         written = builder.run_stage(prepared, output, live, stage, jobs or builder.default_jobs())
     if as_json:
-        _print_json([str(path) for path in written])
+        print_json([str(path) for path in written])
     else:
         for path in written:
             typer.echo(path)
@@ -292,10 +240,6 @@ def _plan_json(plan: Any) -> dict[str, Any]:
         ],
         "notes": plan.notes,
     }
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 _INTERRUPTED = "interrupted; what was finished is kept, the same command goes on from there"

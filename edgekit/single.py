@@ -53,6 +53,44 @@ def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]
     return _run("edgekit.profile.accuracy:run", arguments, "accuracy", progress)
 
 
+def diagnosis(
+    artifact: Path, against: Path | None, config: Path, samples: int, seconds: float, progress: Progress
+) -> dict[str, Any]:
+    """Compare a quantized file with its float model on calibration samples. Returns a Diagnosis, as JSON."""
+    wanted = recipe.load(config)
+    form = _format(artifact)
+    float_model = against or _float_sibling(artifact)
+    if _format(float_model) != form:
+        raise RecipeError(f"{float_model} is no .{form}: a file is diagnosed against the float file of its own format.")
+    arguments = {
+        "float_model": float_model.resolve(),
+        "artifact": artifact.resolve(),
+        "format": form,
+        "dataset": {
+            "kind": wanted.data.kind,
+            "path": wanted.data.calibration,
+            "labels": None,
+            "classes": list(wanted.task.classes),
+            "preprocess": wanted.preprocess.model_dump(mode="json"),
+        },
+        "task": wanted.task.model_dump(mode="json", exclude={"adapter", "classes"}),
+        "samples": samples,
+        "seconds": seconds,
+    }
+    return _run("edgekit.diagnose.run:run", arguments, "diagnosis", progress)
+
+
+def _float_sibling(artifact: Path) -> Path:
+    """Return the float file that lies beside a build's variant, pruned beside pruned."""
+    kind = "pruned" if "pruned" in artifact.stem else "original"
+    sibling = artifact.with_name(f"{artifact.suffix[1:]}-float32-{kind}{artifact.suffix}")
+    if not sibling.is_file():
+        raise RecipeError(
+            f"There is no float file {sibling.name} beside {artifact.name}.", "Name the float file: --against FILE"
+        )
+    return sibling
+
+
 def _run(function: str, arguments: dict[str, Any], label: str, progress: Progress) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         return worker.run(function, arguments, Path(folder), progress, label=label)

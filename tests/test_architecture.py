@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
     frozenset({"plan", "build", "build_folder", "diagnose", "single", "pipeline", "report", "store", "worker"}),
-    frozenset({"cli", "console", "bug", "__main__"}),
+    frozenset({"cli", "cli_options", "cli_show", "console", "console_diagnosis", "bug", "__main__"}),
 )
 STAGES = LAYERS[3]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
@@ -46,6 +46,7 @@ ON_THE_DEVICE = {f"edgekit.runtimes.{name}" for name in ("agent", "facts", "lite
 LAZY = {
     "edgekit.build",
     "edgekit.cli",
+    "edgekit.cli_show",
     "edgekit.devices",
     "edgekit.pipeline",
     "edgekit.report",

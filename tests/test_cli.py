@@ -15,7 +15,8 @@ from project import TARGET, digests, edgekit, fashion
 from edgekit import __version__, build, cli
 
 COMMANDS = (
-    "build", "prune", "quantize", "convert", "profile", "evaluate", "inspect", "targets", "report", "schema", "env",
+    "build", "prune", "quantize", "convert", "profile", "evaluate", "diagnose", "inspect", "targets", "report",
+    "schema", "env",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from edgekit.quantize.equalize import equalize
 from edgekit.quantize.graph import read_graph
 from edgekit.quantize.observers import TensorStatistics, warn_small
 from edgekit.quantize.plan import Ranges
+from edgekit.quantize.useful_ranges import narrowed, useful_limits
 from edgekit.search.search import Base
 
 Sample = dict[str, npt.NDArray[Any]]
@@ -61,6 +62,9 @@ class Bases:
         graph = read_graph(path, self.format)
         chosen = choose(statistics, never_clipped(graph))
         ranges = {tensor: (low, high) for tensor, (low, high, _) in chosen.items()}
+        for tensor, limits in useful_limits(graph).items():
+            if tensor in ranges:
+                ranges[tensor] = narrowed(minmax(statistics[tensor]), limits)
         return Base(name, self._guarded(path, ranges), graph, ranges)
 
     def _guarded(self, path: Path, ranges: Ranges) -> Path:

@@ -1,0 +1,82 @@
+"""Commands that only show something: a model file, the targets, a finished report, schemas, versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli_options import JsonOption, print_json
+
+
+def inspect(model: Annotated[Path, typer.Argument(help="a trained model")], as_json: JsonOption = False) -> None:
+    """Say what a model file holds, without executing anything out of it."""
+    from edgekit import console, source
+
+    info = source.inspect(model)
+    if as_json:
+        print_json({k: str(v) if isinstance(v, Path) else v for k, v in vars(info).items()})
+    else:
+        console.show_source(info)
+
+
+def targets(
+    name: Annotated[str | None, typer.Argument(help="show one target's facts and sources")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the boards, phones and browsers edgekit knows."""
+    from edgekit import console, target
+
+    found = [target.load(name)] if name else [target.load(item) for item in target.names()]
+    if as_json:
+        print_json([item.model_dump(mode="json", by_alias=True) for item in found])
+    else:
+        console.show_targets(found, detailed=name is not None)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="a build folder or its report.json")],
+    format: Annotated[str, typer.Option("--format", "-f", help="md, html or json")] = "md",
+) -> None:
+    """Print the report of a finished build in another form."""
+    from importlib import import_module
+
+    from edgekit.errors import RecipeError
+    from edgekit.report import FORMATS
+    from edgekit.report.json import load
+
+    if format not in FORMATS:
+        raise RecipeError(f"There is no report format {format!r}.", f"Known: {', '.join(FORMATS)}")
+    loaded = load(run / "report.json" if run.is_dir() else run)
+    typer.echo(import_module(FORMATS[format]).render(loaded), nl=False)
+
+
+def schema(
+    what: Annotated[str, typer.Argument(help="report, recipe or target")] = "report",
+) -> None:
+    """Print the JSON Schema of report.json, edgekit.toml or a target file."""
+    from edgekit.errors import RecipeError
+    from edgekit.recipe import Recipe
+    from edgekit.report.json import json_schema
+    from edgekit.target import Target
+
+    schemas = {"report": json_schema, "recipe": Recipe.model_json_schema, "target": Target.model_json_schema}
+    if what not in schemas:
+        raise RecipeError(f"There is no schema of {what!r}.", f"Known: {', '.join(schemas)}")
+    print_json(schemas[what]())
+
+
+def env(as_json: JsonOption = False) -> None:
+    """Print the versions that matter, for a bug report."""
+    from edgekit import build as builder
+    from edgekit import console
+
+    found = builder.environment().model_dump()
+    if as_json:
+        print_json(found)
+    else:
+        console.show_environment(found)
+
+
+COMMANDS = (inspect, targets, report, schema, env)
