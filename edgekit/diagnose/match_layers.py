@@ -22,7 +22,8 @@ def match(float_graph: Graph, artifact: QuantizedFile) -> dict[str, str]:
     for op in float_graph.ops:
         for name in op.outputs:
             other = next((each for each in (name, f"{name}{_INTEGER_TWIN}") if each in known), None)
-            if other is not None and name in float_graph.floats:
+            # Converters number equal names: what an op makes in one file may be a constant in the other.
+            if other is not None and name in float_graph.floats and artifact.maker(other) is not None:
                 found[name] = other
     _fold_activations(float_graph, artifact, found)
     _match_by_place(float_graph, artifact.graph, found)
