@@ -175,7 +175,7 @@ def _score(row: Row, model: Model, config: Recipe, out: Path, baseline: Path | N
         "dataset": _dataset(config, "test"),
         "task": config.task.model_dump(mode="json", exclude={"adapter", "classes"}),
         "baseline": baseline,
-        "resamples": 1000,
+        "resamples": config.profile.bootstrap,
         "seed": 0,
     }
     try:
