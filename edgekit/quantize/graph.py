@@ -15,6 +15,7 @@ import onnx
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx.shape_inference import InferenceError
 
 from edgekit.errors import StageError
 
@@ -101,7 +102,7 @@ def read_graph(path: Path, format: str) -> Graph:
     """Read the graph of a float model; ``format`` is tflite or onnx. Raises StageError for a broken file."""
     try:
         return _READERS[format](path)
-    except (ValueError, TypeError, IndexError, struct.error, DecodeError) as error:
+    except (ValueError, TypeError, IndexError, struct.error, DecodeError, InferenceError) as error:
         raise StageError(f"{path.name} is not a readable {format} file: {error}") from error
 
 

@@ -9,7 +9,7 @@ import math
 
 from edgekit.quantize.graph import Graph, Op
 
-_KNEE = 3.0
+_KNEE = 3.1  # a little beyond: the grid need not meet 3 itself
 Limits = dict[str, tuple[float, float]]
 
 

