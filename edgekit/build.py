@@ -21,7 +21,7 @@ from edgekit.profile.verdict import Budget, exit_code, judge
 from edgekit.report import FORMATS
 from edgekit.report import schema as data
 from edgekit.runtimes.facts import facts
-from edgekit.store import Store
+from edgekit.store import Entry, Store
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,7 @@ def _variant(
         cause = f"{group.primary.runtime} refuses it: {refused[0].rule} at {refused[0].where}: {refused[0].message}"
     elif score is None:
         cause = f"could not be scored: {outcome.errors[outcome.blame(row.score)].message.splitlines()[0]}"
+    planned = outcome.entries.get(row.emit.replace("emit-", "plan-", 1))
     latency = measured["measured"].get(row.emit)
     note = ""
     if group.latency is None:
@@ -248,13 +249,12 @@ def _variant(
         size_bytes=entry.result["size_bytes"], cause=cause, latency_note=note,
         accuracy=data.Accuracy.model_validate(score.result) if score and not refused else None,
         latency=data.Latency.model_validate(latency) if latency else None,
-        search=_search_summary(row, outcome),
+        search=_search_summary(planned) if planned else None, warnings=planned.result["notes"] if planned else [],
     )  # fmt: skip
 
 
-def _search_summary(row: plan.Row, outcome: pipeline.Outcome) -> data.SearchSummary | None:
-    entry = outcome.entries.get(row.emit.replace("emit-", "plan-", 1))
-    if entry is None or "log" not in entry.result:
+def _search_summary(entry: Entry) -> data.SearchSummary | None:
+    if "log" not in entry.result:
         return None
     return data.SearchSummary(**{name: entry.result[name] for name in data.SearchSummary.model_fields})
 

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from benchmarks.hard_detector.network import in_one_tensor
-from benchmarks.hard_detector.training import train_detector
+from benchmarks.hard_detector.training import rescale_channels, train_detector
 from edgekit import keras_io
 from sample_models.digits_detector.coco_files import compose_as_jpeg
 from sample_models.digits_detector.evaluation import evaluate_detector
@@ -34,6 +35,7 @@ def main() -> None:
     started = time.monotonic()
     model = train_detector(scenes, epochs=options.epochs, seed=options.seed, after_epoch=save_snapshot)
     minutes = (time.monotonic() - started) / 60
+    rescale_channels(model, np.random.default_rng(options.seed))
     keras_io.save(model, options.out / "model.keras")
     keras_io.save(in_one_tensor(model), options.out / "detections.keras")
     mean_ap, mean_ap_50 = evaluate_detector(model, DATA / "test", DATA / "test.json")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.hard_detector.network import build_detector
+from benchmarks.hard_detector.network import BLOCKS, build_detector
 from edgekit import keras_io
 from sample_models.digits_detector import adapter
 from sample_models.digits_detector.scenes import Scene
@@ -17,6 +17,7 @@ BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 3e-3
 WARMUP_STEPS = 150
 EXCITE_L1 = 3e-5  # on the kernels of squeeze-excite units: those nobody needs end at nothing, their biases do not
+WIDEST_RATIO, OCTAVES_DOWN = 64.0, 4  # of two channels after the rescaling; each goes down 0 to 3 octaves
 STEM_OCTAVES, DEPTHWISE_OCTAVES = 6.0, 3.0  # log2 of the widest ratio of two channels' initial scales
 
 
@@ -69,6 +70,24 @@ def make_channels_uneven(model: keras.Model, rng: np.random.Generator) -> None:
         norm = model.get_layer(name)
         octaves = STEM_OCTAVES if name == "stem_bn" else DEPTHWISE_OCTAVES
         norm.gamma.assign(np.exp2(rng.uniform(1 - octaves, 1, norm.gamma.shape)).astype(np.float32))
+
+
+def rescale_channels(model: keras.Model, rng: np.random.Generator) -> None:
+    """Widen the channels' ratios between ReLU and a depthwise convolution, without changing what is computed.
+
+    ReLU passes a positive factor through: a batch norm's gamma and beta are divided by a power of two and the
+    kernel after it is multiplied by it, channel by channel, which is exact in floating point.
+    """
+    for index, block in enumerate(BLOCKS):
+        if block.activation != "relu" or (name := f"block{index}_expand_bn") not in scales_before_depthwise(model):
+            continue
+        norm, depthwise = model.get_layer(name), model.get_layer(f"block{index}_depthwise")
+        scale = np.abs(norm.gamma.numpy())
+        room = np.floor(np.log2(scale * WIDEST_RATIO / scale.max())).clip(0)
+        factor = np.exp2(np.minimum(rng.integers(0, OCTAVES_DOWN, scale.shape), room)).astype(np.float32)
+        norm.gamma.assign(norm.gamma / factor)
+        norm.beta.assign(norm.beta / factor)
+        depthwise.kernel.assign(depthwise.kernel * factor[:, np.newaxis])
 
 
 def scales_before_depthwise(model: keras.Model) -> list[str]:
