@@ -215,3 +215,33 @@ def test_one_stage_writes_its_products(copied: Path, stage: str, products: set[s
     assert all(path.parent == out / stage and path.stat().st_size > 0 for path in written)
     if stage == "convert":
         assert digests(out / "convert") == digests(out / "variants")
+
+
+@pytest.mark.parametrize("value", ["soon", "-3s", "0", "infs", "nan"])
+def test_a_time_budget_that_is_no_time_exits_2(recipe: Path, value: str) -> None:
+    done = edgekit("build", "-c", recipe, "--dry-run", f"--time-budget={value}")
+    assert done.code == 2, done.err
+    assert "is no time" in done.err
+
+
+@pytest.mark.parametrize("value", ["20s", "2.5m", "1h", "90"])
+def test_a_time_budget_is_taken(recipe: Path, value: str) -> None:
+    assert edgekit("build", "-c", recipe, "--dry-run", "--time-budget", value).code == 0
+
+
+@pytest.mark.slow
+def test_diagnose_finds_the_float_file_beside_a_variant(finished: Path) -> None:
+    file = finished / "out/variants/tflite-int8-original.tflite"
+    found = read("diagnose", file, "-c", finished, "--samples", 4, "--time-budget", "5s", "--json")
+    assert found["samples"] == 4
+    assert found["layers"]
+    done = edgekit("diagnose", file, "-c", finished, "--samples", 4, "--time-budget", "5s")
+    assert done.code == 0, done.err
+    assert "relative error" in done.out
+
+
+def test_diagnose_without_a_float_file_says_how_to_name_one(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "alone.tflite").write_bytes(b"TFL3")
+    done = edgekit("diagnose", tmp_path / "alone.tflite", "-c", recipe)
+    assert done.code == 2, done.err
+    assert "--against" in done.err
