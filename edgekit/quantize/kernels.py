@@ -82,6 +82,7 @@ class Scheme:
     """What one family of kernels offers: static int8, ops kept float, dynamic int8, tables.
 
     ``hazards``: kinds among the refused that have an int8 kernel; whether they lose too much depends on the network.
+    ``unpacks_once``: int8 weights of a float op become float when the file is loaded, not at every call.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Scheme:
     dynamic: frozenset[str]
     int8_tables: bool
     hazards: frozenset[str] = frozenset()
+    unpacks_once: bool = False
 
     def with_hazards(self) -> Scheme:
         refused = {kind: reason for kind, reason in self.refused.items() if kind not in self.hazards}
@@ -110,6 +112,7 @@ SCHEMES = {
         frozenset({"CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"}),
         int8_tables=True,
         hazards=frozenset({"HARD_SWISH"}),
+        unpacks_once=True,
     ),
     "tensorrt": Scheme(
         "tensorrt",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edgekit.progress import Progress
 from edgekit.quantize.graph import Graph
+from edgekit.quantize.kernels import SCHEMES
 from edgekit.quantize.plan import Plan, Ranges
 from edgekit.search.trial import Trial
 from edgekit.search.units import Unit, units_of
@@ -243,6 +244,8 @@ class _Search:
     def _shrink_float(self, base: Base) -> None:
         """Store the weights of what stayed float as int8, but for the most sensitive that cannot bear even that."""
         plan, loss = self._kept()
+        if not SCHEMES[plan.scheme].unpacks_once:
+            return
         weighted = {op.name for op in base.graph.ops if op.weighted and op.is_float}
         left = {item.op for item in plan.decisions if item.reason == SENSITIVE and item.op in weighted}
         ranked = [item.unit for item in self.sensitivity if item.unit in left]
