@@ -81,7 +81,8 @@ _ONNX_INT8 = frozenset(
 class Scheme:
     """What one family of kernels offers: static int8, ops kept float, dynamic int8, tables.
 
-    ``hazards``: kinds among the refused that have an int8 kernel; whether they lose too much depends on the network.
+    ``hazards``: kinds among the refused that have an int8 kernel; whether they lose too much depends on the network,
+    and whether they gain is timed, so there are none for a runtime that is not here.
     ``unpacks_once``: int8 weights of a float op become float when the file is loaded, not at every call.
     """
 
@@ -125,7 +126,6 @@ SCHEMES = {
         },
         frozenset(),  # DynamicQuantizeLinear is refused by the parser
         int8_tables=False,
-        hazards=frozenset({"Mul", "Sigmoid"}),
     ),
     "cpu": Scheme(
         "cpu",

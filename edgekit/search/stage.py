@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgekit import tasks
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Preprocess, open_dataset
+from edgekit.errors import StageError
 from edgekit.progress import Progress
 from edgekit.quantize import decide
 from edgekit.quantize.stage import PLAN
@@ -75,7 +76,7 @@ def run(
     for name in ("held.npz", f"candidate.{format}"):
         (out / name).unlink(missing_ok=True)
     (out / PLAN).write_text(found.plan.to_json())
-    return _summary(found, split, target_loss, [*_too_few(split), *bases.notes])
+    return _summary(found, split, target_loss, [*_too_few(split), *bases.notes, *judge.notes])
 
 
 def _too_few(split: Split) -> list[str]:
@@ -92,8 +93,19 @@ class _Judge:
     """Compares a trial's predictions with the float model's, the way the task reads them."""
 
     def __init__(self, reference: Trial, task: dict[str, Any]) -> None:
-        self.task = tasks.load(task["kind"])
+        if reference.refusal:
+            raise StageError(f"The float model does not run: {reference.refusal}.")
         self.table = {**task, "classes": ()}
+        self.notes: list[str] = []
+        self._read(reference, task["kind"])
+        try:
+            self.task.agreement(self.reference, self.reference)
+        except StageError as error:  # nothing that the task could compare
+            self.notes.append(f"{error.message} Plans were judged by their raw outputs instead.")
+            self._read(reference, "generic")
+
+    def _read(self, reference: Trial, kind: str) -> None:
+        self.task = tasks.load(kind)
         self.reference = self._decoded(reference)
 
     def _decoded(self, trial: Trial) -> list[dict[str, Any]]:

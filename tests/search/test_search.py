@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgekit.errors import StageError
 from edgekit.quantize import decide
 from edgekit.quantize.calibrate import ranges
 from edgekit.quantize.graph import read_graph
@@ -179,3 +180,21 @@ def test_noise_to_signal_is_that_of_the_worst_output() -> None:
     got = Trial(({"a": np.array([1.0, -1.0]), "b": np.array([0.0, 1.0])},), 0)
     assert noise_to_signal(right, right) == 0.0
     assert noise_to_signal(right, got) == pytest.approx(0.5)  # error power 0.5, variance 1
+
+
+def test_where_the_float_model_detects_nothing_raw_outputs_judge(tmp_path: Path) -> None:
+    empty = {"boxes": np.zeros((1, 4, 4), np.float32), "scores": np.zeros((1, 4, 2), np.float32)}
+    other = {**empty, "boxes": np.ones((1, 4, 4), np.float32)}
+    task = {
+        "kind": "detection", "boxes_output": "boxes", "scores_output": "scores", "score_threshold": 0.05,
+        "nms_iou": 0.5, "max_detections": 10,
+    }  # fmt: skip
+    judge = stage._Judge(Trial((empty, empty), 0), task)
+    assert "raw outputs" in judge.notes[0]
+    assert judge.loss(Trial((empty, empty), 0)) == 0.0
+    assert judge.loss(Trial((other, other), 0)) > 0.4
+
+
+def test_a_float_model_that_does_not_run_is_an_error() -> None:
+    with pytest.raises(StageError, match="does not run: no such op"):
+        stage._Judge(Trial((), 0, "no such op"), GENERIC)
