@@ -173,7 +173,10 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
         content = path.read_text(encoding="utf-8")
         document = tomllib.loads(content)
     except FileNotFoundError as error:
-        raise RecipeError(f"There is no recipe at {path}.", "Write one with: edgekit init MODEL") from error
+        raise RecipeError(
+            f"There is no recipe at {path}.",
+            "Name one with -c FILE, or write it: every key and its default is in `edgekit schema recipe`.",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"Cannot read {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:

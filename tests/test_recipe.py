@@ -141,7 +141,7 @@ def test_flags_override_the_file_and_are_checked_like_it(tmp_path: Path) -> None
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="There is no recipe") as caught:
         recipe.load(tmp_path)
-    assert "edgekit init" in caught.value.hint
+    assert "edgekit schema recipe" in caught.value.hint
     with pytest.raises(RecipeError, match="not valid TOML"):
         load(tmp_path, "[model\n")
     (tmp_path / "edgekit.toml").write_bytes(b"\xff\xfe")
