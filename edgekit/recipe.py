@@ -204,8 +204,9 @@ def fingerprint(recipe: Recipe) -> str:
 
 
 def making_fingerprint(recipe: Recipe) -> str:
-    """Return the sha256 of the tables that decide what is inside an artifact; budgets and timing do not."""
-    return _sha256(recipe.model_dump_json(include={"task", "preprocess", "prune", "quantize", "convert"}))
+    """Return the sha256 of what decides the inside of an artifact; of the budgets, searches aim at accuracy's."""
+    tables: dict[str, Any] = dict.fromkeys(("task", "preprocess", "prune", "quantize", "convert"), True)
+    return _sha256(recipe.model_dump_json(include=tables | {"budget": {"accuracy_drop"}}))
 
 
 def _sha256(text: str) -> str:

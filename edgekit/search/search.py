@@ -78,6 +78,15 @@ class Base:
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """A plan with the model it is a plan of: ranges of one base mean nothing in another."""
+
+    base: Base
+    plan: Plan
+    loss: float
+
+
+@dataclass(frozen=True)
 class Problem:
     """What the search works on.
 
@@ -102,24 +111,27 @@ class _Search:
         self.progress = progress
         self.log: list[Tried] = []
         self.sensitivity: list[UnitError] = []
-        self.best: tuple[Plan, float] | None = None
+        self.best: _Kept | None = None
+        self.complete = True
 
     def run(self) -> Found:
         base = self._best_base()
-        plan, loss = self._kept()
-        complete = True
-        if loss > self.target:
-            complete = self._leave_float(base, units_of(base.graph, plan))
-        self._dare(base)
-        self._shrink_float(base)
-        plan, loss = self._kept()
-        return Found(base, plan, loss, loss <= self.target, complete, self.log, self.sensitivity)
+        if self._kept().loss > self.target:
+            self._leave_float(base)
+        self._dare()
+        self._shrink_float()
+        kept = self._kept()
+        reached = kept.loss <= self.target
+        return Found(kept.base, kept.plan, kept.loss, reached, self.complete, self.log, self.sensitivity)
 
-    def _kept(self) -> tuple[Plan, float]:
+    def _kept(self) -> _Kept:
         assert self.best is not None  # the first trial always sets it
         return self.best
 
     def _out_of_time(self) -> bool:
+        """Tell whether the search has to end; asked only where there would be more to try."""
+        if time.monotonic() > self.deadline:
+            self.complete = False
         return time.monotonic() > self.deadline
 
     def _try(self, what: str, base: Base, plan: Plan, keep: bool = True) -> float:
@@ -129,8 +141,8 @@ class _Search:
         loss = math.inf if trial.refusal else self.problem.loss(trial)
         floats = sum(decision.precision == "float32" for decision in plan.decisions)
         self.log.append(Tried(what, floats, loss, trial.size_bytes, trial.refusal, trial.fastest_ms))
-        if self.best is None or (keep and loss < self.best[1]):
-            self.best = (plan, loss)
+        if self.best is None or (keep and loss < self.best.loss):
+            self.best = _Kept(base, plan, loss)
         return loss
 
     def _best_base(self) -> Base:
@@ -145,7 +157,7 @@ class _Search:
             base = make()
             if base is None:
                 continue
-            before = self.best[1] if self.best else math.inf
+            before = self.best.loss if self.best else math.inf
             loss = self._try(base.name, base, self.problem.decide(base, {}, False))
             if best is None or loss <= _HIDDEN * before:
                 best = base
@@ -154,26 +166,25 @@ class _Search:
         assert best is not None  # the first base is always there
         return best
 
-    def _leave_float(self, base: Base, units: Sequence[Unit]) -> bool:
-        """Leave the worst units float, as few as reach the target. Returns whether time sufficed."""
-        ranked = self._rank(base, units)
+    def _leave_float(self, base: Base) -> None:
+        """Leave the worst units float, as few as reach the target."""
+        ranked = self._rank(base, units_of(base.graph, self.problem.decide(base, {}, False)))
         low, high = 0, None
         for count in [size for size in _SIZES if size < len(ranked)]:
             if self._out_of_time():
-                return False
+                return
             if self._try_without(base, ranked[:count]) <= self.target:
                 high = count
                 break
             low = count
         while high is not None and high - low > 1:
             if self._out_of_time():
-                return False
+                return
             middle = (low + high) // 2
             if self._try_without(base, ranked[:middle]) <= self.target:
                 high = middle
             else:
                 low = middle
-        return True
 
     def _try_without(self, base: Base, units: Sequence[Unit]) -> float:
         exclude = {op: SENSITIVE for unit in units for op in unit.ops}
@@ -181,7 +192,7 @@ class _Search:
         plan = self.problem.decide(base, exclude, False)
         loss = self._try(label, base, plan)
         if loss <= self.target:  # fewer float ops at the target are better than less loss
-            self.best = (plan, loss)
+            self.best = _Kept(base, plan, loss)
         return loss
 
     def _rank(self, base: Base, units: Sequence[Unit]) -> list[Unit]:
@@ -190,6 +201,7 @@ class _Search:
         errors: dict[str, float] = {}
         for number, unit in enumerate(units):
             if time.monotonic() > self.deadline - self.seconds / 3:
+                self.complete = False
                 break
             self.progress(0.1 + 0.5 * number / len(units), f"sensitivity of {unit.kind} {number + 1} of {len(units)}")
             exclude = {op: "" for other in units if other is not unit for op in other.ops}
@@ -201,10 +213,11 @@ class _Search:
         )
         return sorted(units, key=lambda unit: -errors.get(unit.name, -1.0))
 
-    def _dare(self, base: Base) -> None:
+    def _dare(self) -> None:
         """Quantize also what often loses too much, where it does not here, if that is clearly faster."""
-        plan, loss = self._kept()
-        if loss > self.target:
+        kept = self._kept()
+        base, plan = kept.base, kept.plan
+        if kept.loss > self.target:
             return
         left = {item.op: item.reason for item in plan.decisions if item.reason == SENSITIVE}
         quantized = _quantized(plan)
@@ -218,7 +231,7 @@ class _Search:
             loss = self._try(f"{keep} hazardous op{'s' if keep > 1 else ''} int8 too", base, daring, keep=False)
             if loss <= self.target:
                 if self._is_faster(base, daring, plan):
-                    self.best = (daring, loss)
+                    self.best = _Kept(base, daring, loss)
                 return
 
     def _least_harmful(self, base: Base, left: Mapping[str, str], hazards: list[str]) -> list[str]:
@@ -238,12 +251,14 @@ class _Search:
         times = {True: math.inf, False: math.inf}
         for _ in range(_TURNS):
             for mine, plan in ((True, candidate), (False, current)):
-                times[mine] = min(times[mine], self.problem.run(base, plan, None).fastest_ms)
+                trial = self.problem.run(base, plan, None)
+                times[mine] = min(times[mine], math.inf if trial.refusal else trial.fastest_ms)
         return times[True] < _CLEARLY * times[False]
 
-    def _shrink_float(self, base: Base) -> None:
+    def _shrink_float(self) -> None:
         """Store the weights of what stayed float as int8, but for the most sensitive that cannot bear even that."""
-        plan, loss = self._kept()
+        kept = self._kept()
+        base, plan = kept.base, kept.plan
         if not SCHEMES[plan.scheme].unpacks_once:
             return
         weighted = {op.name for op in base.graph.ops if op.weighted and op.is_float}
@@ -255,8 +270,9 @@ class _Search:
                 return
             smaller = _with_int8_weights(plan, frozenset(ranked[spared:]))
             what = "their weights int8" if not spared else f"their weights int8, but for {spared}"
-            if self._try(what, base, smaller, keep=False) <= max(self.target, loss):
-                self.best = (smaller, self.log[-1].loss)
+            loss = self._try(what, base, smaller, keep=False)
+            if loss <= max(self.target, kept.loss):
+                self.best = _Kept(base, smaller, loss)
                 return
 
 

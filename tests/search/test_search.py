@@ -14,10 +14,10 @@ from onnx import helper, numpy_helper
 from edgekit.errors import StageError
 from edgekit.quantize import decide
 from edgekit.quantize.calibrate import ranges
-from edgekit.quantize.graph import read_graph
+from edgekit.quantize.graph import Graph, read_graph
 from edgekit.quantize.plan import Plan
 from edgekit.search import stage
-from edgekit.search.search import SENSITIVE, noise_to_signal
+from edgekit.search.search import SENSITIVE, Base, Problem, noise_to_signal, search
 from edgekit.search.trial import Trial, Trials
 from edgekit.search.units import units_of
 
@@ -198,3 +198,35 @@ def test_where_the_float_model_detects_nothing_raw_outputs_judge(tmp_path: Path)
 def test_a_float_model_that_does_not_run_is_an_error() -> None:
     with pytest.raises(StageError, match="does not run: no such op"):
         stage._Judge(Trial((), 0, "no such op"), GENERIC)
+
+
+@pytest.mark.parametrize("seconds", [1e-3, 0.8, 60.0])
+@pytest.mark.parametrize("branch", [False, True])
+def test_the_loss_that_is_told_is_that_of_the_file_that_comes_out(
+    tmp_path: Path, images: dict[str, Any], branch: bool, seconds: float
+) -> None:
+    """The plan and the float model it is a plan of belong together, also where time ran out between two bases."""
+    model = network(tmp_path / "m.onnx", 2, branch=branch)
+    found = run(tmp_path, model, images, 1e-9, seconds)
+    plan = Plan.from_json((tmp_path / "out/plan.json").read_text())
+    held = [{"image": x[None]} for x in np.load(tmp_path / "images.npz")["image"][found["samples"] :]]
+    held = held[: found["held_samples"]]
+    with Trials("onnx", held, tmp_path) as trials:
+        judge = stage._Judge(trials.run(model, None), GENERIC)
+        assert judge.loss(trials.run(tmp_path / "out/model.onnx", plan)) == pytest.approx(found["loss"], abs=1e-9)
+
+
+def test_a_plan_is_never_given_away_with_another_base() -> None:
+    """Two bases, the second repaired and a little worse, and nothing that could be left float."""
+    graph = Graph((), (), (), frozenset(), frozenset())
+    bases = [Base(name, Path(name), graph, {name: (0.0, 1.0)}) for name in ("plain", "repaired")]
+    losses = {"plain": 0.50, "repaired": 0.52}
+    problem = Problem(
+        decide=lambda base, exclude, hazards: Plan("onnx", "int8", "cpu", (), base.ranges),
+        run=lambda base, plan, limit: Trial(({"y": np.full(1, losses[base.name])},), 1),
+        loss=lambda trial: float(trial.outputs[0]["y"][0]),
+        bases=[lambda base=base: base for base in bases],
+    )
+    found = search(problem, 0.01, 10.0, lambda done, text: None)
+    assert set(found.plan.ranges) == {found.base.name}
+    assert found.loss == losses[found.base.name]
