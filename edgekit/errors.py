@@ -6,6 +6,15 @@ EdgekitError
 ├── UnsupportedError   4   this model cannot go where it was asked to go
 ├── StageError         5   a stage failed while running
 ├── DeviceError        6   the device could not be reached or died
+│   ├── UnreachableError     no answer at its address, or no such device attached
+│   ├── HostKeyError         it is not known, or not the machine it was
+│   ├── UnauthorizedError    it lets nobody in with this key
+│   ├── SeveralDevicesError  the address fits more than one
+│   ├── NoSpaceError         its disk is full
+│   ├── RuntimeMissingError  nothing there executes this format
+│   ├── CrashedError         the program died there
+│   ├── DroppedError         the connection was lost midway
+│   └── TimedOutError        no answer in time
 └── BudgetError        7   everything ran; a budget in the recipe was missed
 
 70 is a bug in edgekit, 130 an interrupt; both are decided by the one catcher, in ``cli``.
@@ -48,6 +57,42 @@ class DeviceError(EdgekitError):
     exit_code = 6
 
 
+class UnreachableError(DeviceError):
+    pass
+
+
+class HostKeyError(DeviceError):
+    pass
+
+
+class UnauthorizedError(DeviceError):
+    pass
+
+
+class SeveralDevicesError(DeviceError):
+    pass
+
+
+class NoSpaceError(DeviceError):
+    pass
+
+
+class RuntimeMissingError(DeviceError):
+    pass
+
+
+class CrashedError(DeviceError):
+    pass
+
+
+class DroppedError(DeviceError):
+    pass
+
+
+class TimedOutError(DeviceError):
+    pass
+
+
 class BudgetError(EdgekitError):
     exit_code = 7
 
@@ -63,3 +108,9 @@ ERRORS: dict[str, type[EdgekitError]] = {
         BudgetError,
     )
 }
+
+
+def error_named(name: str) -> type[EdgekitError]:
+    """Return the class of this name, which came from another process; StageError for one that is not ours."""
+    kinds = {**ERRORS, **{kind.__name__: kind for kind in DeviceError.__subclasses__()}}
+    return kinds.get(name, StageError)

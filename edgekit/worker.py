@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from edgekit.errors import ERRORS, EdgekitError, StageError
+from edgekit.errors import EdgekitError, StageError, error_named
 from edgekit.lifeline import die_with_parent
 from edgekit.progress import Progress
 
@@ -118,7 +118,7 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 def _failure(code: int, out: Path, label: str) -> EdgekitError:
     if (out / ERROR).is_file():
         found = json.loads((out / ERROR).read_text())
-        return ERRORS.get(found["error"], StageError)(found["message"], found["hint"])
+        return error_named(found["error"])(found["message"], found["hint"])
     tail = _tail(out / LOG)
     if shutil.disk_usage(out).free < _FULL_BYTES:
         return StageError(f"{label}: the disk that holds {out} is full.\n{tail}".rstrip(), FREE_SPACE)

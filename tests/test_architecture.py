@@ -229,7 +229,7 @@ def user_errors_come_from_one_tree(modules: Modules) -> Iterator[str]:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ClassDef) and module.name != "edgekit.errors":
                 bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-                if bases & {"EdgekitError", *errors.ERRORS}:
+                if bases & {"EdgekitError", *errors.ERRORS, *(kind.__name__ for kind in _device_errors())}:
                     yield f"{module.name} defines {node.name}"
 
 
@@ -300,6 +300,16 @@ def test_exit_codes_are_unique() -> None:
 
 def test_every_error_is_in_the_table() -> None:
     assert set(errors.EdgekitError.__subclasses__()) == set(errors.ERRORS.values())
+
+
+def test_every_device_error_ends_in_the_exit_code_of_devices() -> None:
+    assert {kind.exit_code for kind in _device_errors()} == {errors.DeviceError.exit_code}
+    assert all(errors.error_named(kind.__name__) is kind for kind in _device_errors())
+    assert all(kind.__name__ in str(errors.__doc__) for kind in _device_errors())
+
+
+def _device_errors() -> list[type[errors.DeviceError]]:
+    return errors.DeviceError.__subclasses__()
 
 
 def _loaded_by(code: str, record: Path) -> set[str]:

@@ -1,10 +1,8 @@
-"""How to reach what executes an artifact: one module per transport, imported only when used."""
+"""How to reach what executes an artifact: one module per kind of device, imported only when used."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
-from subprocess import Popen
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
@@ -15,35 +13,56 @@ DEVICES: dict[str, str] = {
 }
 
 
+class Session(Protocol):
+    """One artifact on a device, in a process (or page) of its own; leaving the context ends it."""
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def ask(self, command: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        """Have one command done there and return its reply, as ``edgekit.runtimes.agent.Agent`` describes it.
+
+        A Path in ``arguments`` is a file of this machine: the session brings it there. The commands are
+        ``load(path, format, threads, inputs, seed)``, where ``inputs`` is an .npz keyed by input name or None,
+        ``outputs()``, ``warmup(calls, seconds)``, ``group(samples, calls_per_sample, lead_in, limit_s)``,
+        ``ops(path, format, threads, runs)``, ``usage()`` and ``memory()``.
+        Raises a DeviceError that says what happened to the device, DependencyError where this machine lacks
+        the runtime, StageError when the model itself failed.
+        """
+        ...
+
+
 class Device(Protocol):
-    """A machine to run Python scripts on. Leaving its context removes what was put there."""
+    """Something that executes artifacts. Leaving its context removes what was put there."""
 
     name: str
     place: Literal["host", "device"]
 
-    def __enter__(self) -> Device: ...
+    def __enter__(self) -> Device:
+        """Reach it. Raises the DeviceError that says why it cannot be reached, and the cure."""
+        ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
     def describe(self) -> dict[str, Any]:
-        """Return the machine's facts, as ``edgekit.runtimes.facts`` tells them."""
+        """Return its facts of now, with the keys of ``edgekit.runtimes.facts.facts``."""
         ...
 
-    def push(self, path: Path) -> str:
-        """Make a file available there, verified, and return its path there."""
-        ...
-
-    def start(self, script: str) -> Popen[bytes]:
-        """Start a pushed Python script with pipes for stdin, stdout and stderr."""
+    def connect(self, artifact: str) -> Session:
+        """Start a session for the artifact that errors are to name so."""
         ...
 
 
 def open_device(name: str) -> Device:
-    """Return the device for ``local``, ``ssh://user@host`` or ``adb:SERIAL``; the part before ":" picks it.
+    """Return the device for ``local``, ``ssh://user@host[:port]`` or ``adb:SERIAL``; the part before ":" picks it.
 
-    Raises RecipeError for a device of a kind that is not in the table.
+    Nothing is reached before its context is entered. Raises RecipeError for a device of a kind that is not in
+    the table, or an address that its kind cannot read.
     """
     kind = name.partition(":")[0]
     if kind not in DEVICES:

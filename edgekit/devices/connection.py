@@ -5,28 +5,58 @@ from __future__ import annotations
 import json
 import signal
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, Queue
 from subprocess import Popen, TimeoutExpired
 from threading import Thread
 from types import TracebackType
 from typing import IO, Any
 
-from edgekit.errors import DependencyError, DeviceError, StageError
+from edgekit.errors import CrashedError, DependencyError, DeviceError, EdgekitError, StageError, TimedOutError
+from edgekit.runtimes import ops_file, runtime_file
 from edgekit.runtimes.agent import MARK
+
+EXIT_MARK = "@edgekit-exit "
+"""A remote shell writes this line behind everything else, with the program's exit status as the shell has it."""
 
 _LAST_LINES = 8
 _GOODBYE_S = 2.0
 _MISSING_LIBRARY = ("ImportError", "ModuleNotFoundError")
+_FILE_OF_THE_FORMAT = {"load": ("runtime", runtime_file), "ops": ("script", ops_file)}
+
+
+class Remote:
+    """What a connection asks of the device that its process runs on; this one is the local machine."""
+
+    def __init__(self, name: str, push: Callable[[Path], str]) -> None:
+        self.name = name
+        self.push = push
+
+    def missing_library(self, artifact: str, error: str, format: str) -> EdgekitError:
+        """Return the error for a runtime that is not installed there."""
+        return DependencyError(
+            f"{artifact}: its runtime is missing on {self.name}: {error}", "install it for the Python that runs there"
+        )
+
+    def death(self, artifact: str, command: str, status: int, exit_mark: int | None, stderr: list[str]) -> DeviceError:
+        """Return the error for a process that ended without a reply, with ``status`` as Popen has it.
+
+        ``exit_mark`` is what the remote shell said of the program's end, None where it said nothing.
+        """
+        return crashed(artifact, command, self.name, status, stderr)
 
 
 class Connection:
     """The process that runs one artifact; leaving the context ends it, at once after an error."""
 
-    def __init__(self, process: Popen[bytes], artifact: str, device: str) -> None:
+    def __init__(self, process: Popen[bytes], artifact: str, remote: Remote) -> None:
         self.process = process
         self.artifact = artifact
-        self.device = device
+        self.remote = remote
+        self._format = ""
+        self._exit_mark: int | None = None
         self._replies: Queue[str | None] = Queue()
         self._stderr: deque[str] = deque(maxlen=_LAST_LINES)
         self._readers = [
@@ -47,19 +77,19 @@ class Connection:
         self._end()
 
     def ask(self, command: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
-        """Send one command and return its reply.
+        """Send one command and return its reply; see ``edgekit.devices.Session``.
 
-        Raises DeviceError when the process died or is out of time, DependencyError when its runtime is
-        missing, StageError when the command failed.
+        Raises DeviceError when the process died or is out of time, DependencyError (or RuntimeMissingError on
+        a device) when its runtime is missing, StageError when the command failed.
         """
-        self._send({"command": command, **arguments})
+        self._send({"command": command, **self._brought_there(command, arguments)})
         try:
             line = self._replies.get(timeout=timeout_s)
         except Empty:
             self._end()
-            raise DeviceError(
-                f"{self.artifact}: no answer to {command!r} on {self.device} within {timeout_s:.0f} s"
-                f"{self._last_words()}",
+            raise TimedOutError(
+                f"{self.artifact}: no answer to {command!r} on {self.remote.name} within {timeout_s:.0f} s"
+                f"{last_words(self._stderr)}",
                 "the model hangs there or is far slower than expected; the process was killed",
             ) from None
         if line is None:
@@ -67,12 +97,20 @@ class Connection:
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             if reply.get("kind") in _MISSING_LIBRARY:
-                raise DependencyError(
-                    f"{self.artifact}: its runtime is missing on {self.device}: {reply['error']}",
-                    "install it for the Python that runs there",
-                )
+                raise self.remote.missing_library(self.artifact, str(reply["error"]), self._format)
             raise StageError(f"{self.artifact}: {reply['error']}")
         return reply
+
+    def _brought_there(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Replace files by their paths on the device; add the module that the format needs there."""
+        if command in _FILE_OF_THE_FORMAT:
+            argument, file_of = _FILE_OF_THE_FORMAT[command]
+            self._format = arguments["format"]
+            arguments = {**arguments, argument: file_of(self._format)}
+            del arguments["format"]
+        return {
+            name: self.remote.push(value) if isinstance(value, Path) else value for name, value in arguments.items()
+        }
 
     def _send(self, request: dict[str, Any]) -> None:
         assert self.process.stdin is not None
@@ -80,23 +118,18 @@ class Connection:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
 
-    def _death(self, command: str) -> DeviceError:
+    def _death(self, command: str) -> EdgekitError:
         try:
             status = self.process.wait(_GOODBYE_S)
         except TimeoutExpired:
             self._end()
-            return DeviceError(f"{self.artifact}: the process on {self.device} closed its output")
+            return DeviceError(f"{self.artifact}: the process on {self.remote.name} closed its output")
         for reader in self._readers:
             reader.join(_GOODBYE_S)
-        hint = "the kernel kills with SIGKILL when memory runs out" if status == -signal.SIGKILL else ""
-        return DeviceError(
-            f"{self.artifact}: the process on {self.device} {describe_exit(status)} during {command!r}"
-            f"{self._last_words()}",
-            hint,
-        )
-
-    def _last_words(self) -> str:
-        return "".join(f"\n    {line}" for line in self._stderr)
+        said = list(self._stderr)
+        if missing := next((line for line in said if line.startswith(_MISSING_LIBRARY)), ""):
+            return self.remote.missing_library(self.artifact, missing, self._format)
+        return self.remote.death(self.artifact, command, status, self._exit_mark, said)
 
     def _say_goodbye(self) -> None:
         self._send({"command": "quit"})
@@ -119,11 +152,26 @@ class Connection:
             line = raw.decode("utf-8", "replace")
             if line.startswith(MARK):
                 self._replies.put(line[len(MARK) :])
+            elif line.startswith(EXIT_MARK):
+                self._exit_mark = int(line[len(EXIT_MARK) :])
         self._replies.put(None)
 
     def _read_stderr(self, stream: IO[bytes]) -> None:
         for raw in stream:
             self._stderr.append(raw.decode("utf-8", "replace").rstrip())
+
+
+def crashed(artifact: str, command: str, device: str, status: int, stderr: list[str]) -> CrashedError:
+    """Return the error for a program that died by itself; ``status`` is Popen's: negative for a signal."""
+    hint = "the kernel kills with SIGKILL when memory runs out" if status == -signal.SIGKILL else ""
+    return CrashedError(
+        f"{artifact}: the process on {device} {describe_exit(status)} during {command!r}{last_words(stderr)}", hint
+    )
+
+
+def last_words(stderr: deque[str] | list[str]) -> str:
+    """Return the end of what a program wrote to stderr, each line indented on a line of its own."""
+    return "".join(f"\n    {line}" for line in stderr)
 
 
 def describe_exit(status: int) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from edgekit.devices.connection import Connection, Remote
+from edgekit.runtimes import AGENT
 from edgekit.runtimes.agent import PARENT
 from edgekit.runtimes.facts import facts
 
@@ -31,27 +33,29 @@ class LocalDevice:
         """Return the facts of this machine, with the load of now."""
         return facts()
 
-    def push(self, path: Path) -> str:
-        """Return the absolute path: the file is here already."""
-        return str(path.resolve())
-
-    def start(self, script: str) -> subprocess.Popen[bytes]:
-        """Start a script with this Python, outside the terminal's process group.
+    def connect(self, artifact: str, script: Path = AGENT) -> Connection:
+        """Start an agent with this Python, outside the terminal's process group.
 
         Ctrl-C thus reaches edgekit alone, which ends its children in order. An agent also dies with the
         thread that calls this.
         """
-        return subprocess.Popen(
+        process = subprocess.Popen(
             # -P: the script's folder holds litert.py and ort.py, which must not stand in for packages.
-            [sys.executable, "-P", script],
+            [sys.executable, "-P", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
             env={**os.environ, PARENT: str(os.getpid())},
         )
+        return Connection(process, artifact, Remote(self.name, _path_here))
 
 
 def open_device(name: str) -> LocalDevice:
     """Return this machine, whatever follows ``local``."""
     return LocalDevice()
+
+
+def _path_here(path: Path) -> str:
+    """Return the absolute path: the file is here already."""
+    return str(path.resolve())

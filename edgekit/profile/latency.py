@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.devices import Device
-from edgekit.devices.connection import Connection
+from edgekit.devices import Device, Session
 from edgekit.errors import DependencyError, DeviceError, StageError
 from edgekit.profile.correctness import check_outputs
 from edgekit.profile.measurement import Conditions, Measurement, is_busy, load_of_others
 from edgekit.profile.schedule import Settings, Visit, plan_visit, visiting_order
 from edgekit.progress import Progress
 from edgekit.report.schema import Latency, OpTime
-from edgekit.runtimes import AGENT, ops_file, runtime_file
 
 _OPS_TIMEOUT_S = 60.0
 _PATIENCE = 20  # a visit may take this many times what the warm-up promised before it counts as hanging
@@ -44,7 +42,7 @@ class _Running:
     """A job whose process is up and warm."""
 
     job: Job
-    connection: Connection
+    session: Session
     loaded: Mapping[str, Any]
     warmup_calls: int
     visit: Visit
@@ -107,30 +105,25 @@ def _prepare(
     job: Job, inputs: Path | None, threads: int, device: Device, settings: Settings, stack: ExitStack
 ) -> _Running:
     """Start the job's process, load, check the outputs, warm up and plan its visits."""
-    connection = stack.enter_context(_connect(job, device))
-    given = job.inputs or inputs
-    loaded = connection.ask(
+    session = stack.enter_context(device.connect(job.name))
+    loaded = session.ask(
         "load",
         settings.timeout_s,
-        path=device.push(job.path),
-        runtime=device.push(runtime_file(job.format)),
+        path=job.path,
+        format=job.format,
         threads=threads,
-        inputs=device.push(given) if given else None,
+        inputs=job.inputs or inputs,
         seed=settings.seed,
     )
-    outputs = connection.ask("outputs", settings.timeout_s)["outputs"]
+    outputs = session.ask("outputs", settings.timeout_s)["outputs"]
     check_outputs(job.name, outputs, job.expected, job.tolerance)
-    warm = connection.ask(
+    warm = session.ask(
         "warmup",
         max(settings.timeout_s, _PATIENCE * settings.warmup_calls * loaded["first_call_ns"] / 1e9),
         calls=settings.warmup_calls,
         seconds=settings.warmup_s,
     )
-    return _Running(job, connection, loaded, warm["calls"], plan_visit(warm["fastest_ns"], settings))
-
-
-def _connect(job: Job, device: Device) -> Connection:
-    return Connection(device.start(device.push(AGENT)), job.name, device.name)
+    return _Running(job, session, loaded, warm["calls"], plan_visit(warm["fastest_ns"], settings))
 
 
 def _time_in_turns(running: Sequence[_Running], settings: Settings, tell: Progress) -> None:
@@ -153,7 +146,7 @@ def _time_in_turns(running: Sequence[_Running], settings: Settings, tell: Progre
 
 def _ask(running: _Running, command: str, settings: Settings, **arguments: Any) -> dict[str, Any]:
     patience_s = max(settings.timeout_s, _PATIENCE * running.visit.expected_s)
-    return running.connection.ask(command, patience_s, **arguments)
+    return running.session.ask(command, patience_s, **arguments)
 
 
 def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tuple[list[OpTime], str]:
@@ -161,14 +154,9 @@ def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tup
     if settings.ops_runs == 0:
         return [], "per-op times were not asked for"
     try:
-        with _connect(job, device) as connection:
-            reply = connection.ask(
-                "ops",
-                _OPS_TIMEOUT_S,
-                script=device.push(ops_file(job.format)),
-                path=device.push(job.path),
-                threads=threads,
-                runs=settings.ops_runs,
+        with device.connect(job.name) as session:
+            reply = session.ask(
+                "ops", _OPS_TIMEOUT_S, path=job.path, format=job.format, threads=threads, runs=settings.ops_runs
             )
     except (StageError, DeviceError, DependencyError) as error:
         return [], f"the runtime gave no per-op times: {error.message[:_WORDS_OF_A_NOTE]}"

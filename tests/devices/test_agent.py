@@ -16,10 +16,12 @@ import numpy as np
 import onnx.parser
 import pytest
 
+from edgekit.devices import connection as connections
 from edgekit.devices import open_device
 from edgekit.devices.connection import Connection
+from edgekit.devices.local import LocalDevice
 from edgekit.errors import DependencyError, DeviceError, RecipeError, StageError
-from edgekit.runtimes import AGENT, ops_file, runtime_file
+from edgekit.runtimes import AGENT, runtime_file
 
 TWO_INPUTS = """
     <ir_version: 8, opset_import: ["" : 18]>
@@ -29,7 +31,7 @@ TIMEOUT_S = 60.0  # far above what an answer takes here (0.3 s): only a bug reac
 
 
 def connect() -> Connection:
-    return Connection(open_device("local").start(str(AGENT)), "tiny", "local")
+    return LocalDevice().connect("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(connection: Connection, model: Path, inputs: Path | None = None) -> dict[str, Any]:
-    given = str(inputs) if inputs else None
-    runtime = str(runtime_file("onnx"))
-    return connection.ask("load", TIMEOUT_S, path=str(model), runtime=runtime, threads=1, inputs=given)
+    return connection.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=inputs)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
+    """Have ``load`` send this module instead of the format's own."""
+    monkeypatch.setitem(connections._FILE_OF_THE_FORMAT, "load", ("runtime", lambda format: runtime))
 
 
 def is_gone(pid: int, within_s: float = 5.0) -> bool:
@@ -98,7 +103,7 @@ class TestProtocol:
         assert 20e6 < before <= peak < 400e6
 
     def test_ops_are_timed(self, shared: Connection, model: Path) -> None:
-        reply = shared.ask("ops", TIMEOUT_S, script=str(ops_file("onnx")), path=str(model), threads=1, runs=3)
+        reply = shared.ask("ops", TIMEOUT_S, path=model, format="onnx", threads=1, runs=3)
         assert [op["kind"] for op in reply["ops"]] == ["Sub"]
 
     def test_inputs_are_matched_by_name(self, shared: Connection, model: Path, tmp_path: Path) -> None:
@@ -124,19 +129,22 @@ class TestProtocol:
         with pytest.raises(StageError, match=f"tiny: .*{message}"):
             load(shared, model, tmp_path / "in.npz")
 
-    def test_a_missing_runtime_is_a_dependency_error(self, shared: Connection, tmp_path: Path) -> None:
+    def test_a_missing_runtime_is_a_dependency_error(
+        self, shared: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         runtime = tmp_path / "runtime.py"
         runtime.write_text("import a_runtime_nobody_has")
+        use(monkeypatch, runtime)
         with pytest.raises(DependencyError, match="missing on local: No module named 'a_runtime_nobody_has'"):
-            shared.ask("load", TIMEOUT_S, path="m", runtime=str(runtime), threads=1)
+            load(shared, runtime)
 
     def test_what_a_runtime_prints_does_not_break_the_replies(
-        self, shared: Connection, model: Path, tmp_path: Path
+        self, shared: Connection, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         noisy = tmp_path / "noisy.py"
         noisy.write_text(runtime_file("onnx").read_text() + "\nimport os; os.write(1, b'half a line')\n")
-        reply = shared.ask("load", TIMEOUT_S, path=str(model), runtime=str(noisy), threads=1)
-        assert reply["runtime"] == "onnxruntime"
+        use(monkeypatch, noisy)
+        assert load(shared, model)["runtime"] == "onnxruntime"
 
     def test_usage_counts_its_own_work(self, shared: Connection, model: Path) -> None:
         load(shared, model)
@@ -167,7 +175,7 @@ class TestDeath:
     def test_last_words_are_in_the_message(self, tmp_path: Path) -> None:
         script = tmp_path / "agent.py"
         script.write_text("import sys; sys.stderr.write('first\\nno such board\\n'); sys.exit(3)")
-        with Connection(open_device("local").start(str(script)), "tiny", "local") as connection:
+        with LocalDevice().connect("tiny", script) as connection:
             with pytest.raises(DeviceError, match="exit code 3") as caught:
                 connection.ask("load", TIMEOUT_S)
             assert "no such board" in caught.value.message
@@ -204,11 +212,10 @@ def test_an_agent_dies_with_its_parent_even_while_busy(model: Path) -> None:
 
 _PARENT = """
 import sys
+from pathlib import Path
 from edgekit.devices import open_device
-from edgekit.devices.connection import Connection
-from edgekit.runtimes import AGENT, runtime_file
-connection = Connection(open_device("local").start(str(AGENT)), "tiny", "local")
-connection.ask("load", 60, path=sys.argv[1], runtime=str(runtime_file("onnx")), threads=1)
+connection = open_device("local").connect("tiny")
+connection.ask("load", 60, path=Path(sys.argv[1]), format="onnx", threads=1)
 print(connection.process.pid, flush=True)
 connection.ask("group", 60, samples=10**9, calls_per_sample=1, lead_in=0, limit_s=60)
 """
