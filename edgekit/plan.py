@@ -188,7 +188,7 @@ class _Planner:
         samples = self.recipe.convert.parity_samples
         if self.source == "onnx":
             return self.result.add(Step(
-                "float-original", "convert", "read the ONNX model", "edgekit.convert.stage:float_onnx_source",
+                "float-original", "convert", "read the ONNX model", "edgekit.convert.onnx_source:run",
                 {"model": File(self.recipe.model.path), "dataset": self._calibration(), "samples": samples}, ONNX,
             ))  # fmt: skip
         model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)

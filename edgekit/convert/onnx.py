@@ -13,10 +13,10 @@ from tf2onnx import tf_loader
 from tf2onnx.handler import tf_op
 
 from edgekit.convert.float_graph import SIGNATURE
-from edgekit.convert.onnx_file import finish, float16, from_onnx
+from edgekit.convert.onnx_file import finish, float16
 from edgekit.errors import StageError, UnsupportedError
 
-__all__ = ["OPSET", "float16", "float32", "from_onnx"]
+__all__ = ["OPSET", "float16", "float32"]
 
 OPSET = 18  # the newest tf2onnx writes; per-channel DequantizeLinear needs 13
 

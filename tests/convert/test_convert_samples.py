@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekit import recipe
-from edgekit.convert import stage
+from edgekit.convert import hand_off, stage
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 TOLERANCE = 1e-4
@@ -29,7 +29,7 @@ def test_both_formats_agree_with_keras(tmp_path: Path, name: str) -> None:
     for format in ("tflite", "onnx"):
         made = stage.float_artifact(
             out=tmp_path, progress=silent, saved_model=tmp_path / stage.SAVED_MODEL, format=format,
-            precision="float32", reference=tmp_path / stage.REFERENCE, inputs=tmp_path / stage.INPUTS,
+            precision="float32", reference=tmp_path / hand_off.REFERENCE, inputs=tmp_path / hand_off.INPUTS,
             tolerance=TOLERANCE,
         )  # fmt: skip
         assert made["parity_error"] <= TOLERANCE
