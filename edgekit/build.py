@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import platform
 import time
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgekit import __version__, pipeline, plan, recipe, source, target, tasks
+from edgekit import __version__, pipeline, plan, provenance, recipe, source, target, tasks
 from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.convert.lint import lint
@@ -35,6 +33,7 @@ class Prepared:
     test_samples: int
     calibration_samples: int
     classes: tuple[str, ...]
+    recipe_path: Path
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,9 @@ def prepare(recipe_path: Path, overrides: dict[str, Any], target_names: list[str
     planned = plan.plan(wanted, targets, info.format, metadata)
     if not planned.groups:
         raise RecipeError("Nothing to build: no target takes what can be made of this model.", " ".join(planned.notes))
-    return Prepared(wanted, tuple(targets), info, planned, len(test), len(calibration), tuple(test.classes))
+    return Prepared(
+        wanted, tuple(targets), info, planned, len(test), len(calibration), tuple(test.classes), recipe_path
+    )
 
 
 def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None]:
@@ -119,8 +120,12 @@ def _report(prepared: Prepared, outcome: pipeline.Outcome, place: BuildFolder, s
         targets=targets,
         prune=_prune_summary(outcome),
         failures=failures,
-        environment=environment(),
+        environment=provenance.environment(),
         recipe_sha256=recipe.fingerprint(prepared.recipe),
+        identity=provenance.identity(
+            prepared.recipe, prepared.recipe_path, prepared.targets, learns="prune" in prepared.plan.steps
+        ),
+        check=prepared.recipe.check,
         test_samples=prepared.test_samples,
         calibration_samples=prepared.calibration_samples,
         warnings=list(prepared.plan.notes),
@@ -310,24 +315,3 @@ def _prune_summary(outcome: pipeline.Outcome) -> data.PruneSummary | None:
         return None
     result = outcome.entries["prune"].result
     return data.PruneSummary(**{name: result[name] for name in data.PruneSummary.model_fields if name in result})
-
-
-_LIBRARIES = (
-    "tensorflow-cpu", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime", "tf2onnx",
-    "numpy",
-)  # fmt: skip
-
-
-def environment() -> data.Environment:
-    """Return the versions and the machine behind every figure."""
-    machine = facts()
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return data.Environment(
-        edgekit=__version__, python=platform.python_version(), system=machine["system"], machine=machine["machine"],
-        cpu=machine["cpu"], cores=machine["cores"], memory_bytes=machine["memory_bytes"], libraries=found,
-    )  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit import __version__
+from edgekit import __version__, cli_gate, cli_show
+from edgekit.cli_gate import AllowDifferentOption, BaselineOption
 from edgekit.cli_options import (
     JobsOption,
     JsonOption,
@@ -19,7 +20,6 @@ from edgekit.cli_options import (
     TimeBudgetOption,
     print_json,
 )  # fmt: skip
-from edgekit.cli_show import COMMANDS
 from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgekitError
 
 app = typer.Typer(
@@ -42,6 +42,9 @@ def build(
     jobs: JobsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")] = False,
     time_budget: TimeBudgetOption = None,
+    check: Annotated[bool, typer.Option("--check", help="then check the result, as `edgekit check` does")] = False,
+    baseline: BaselineOption = None,
+    allow_different: AllowDifferentOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole chain for every target and write one report.
@@ -50,7 +53,9 @@ def build(
     6 device, 7 a budget was missed.
     """
     from edgekit import build as builder
-    from edgekit import console
+    from edgekit import console, console_gate
+    from edgekit.gate.check import check as judge
+    from edgekit.report.json import load as load_report
 
     prepared = builder.prepare(config, _overrides(model, time_budget), target or [])
     if dry_run:
@@ -59,6 +64,7 @@ def build(
         else:
             console.show_plan(prepared.plan)
         return
+    before = load_report(baseline) if baseline else None  # a wrong path shows now, not after the build
     console.show_notes(prepared.plan.notes)
     with console.Live(prepared.plan) as live:
         finished = builder.run(prepared, output, live, jobs or builder.default_jobs())
@@ -68,6 +74,10 @@ def build(
     else:
         console.show_report(report)
         typer.echo(f"\nReport: {output / 'report.html'}  (also .md, .json)   Artifacts: {output / 'artifacts'}")
+    if check or before:
+        result = judge(report, before, allow_different=allow_different)
+        console_gate.show_check(result, everything=False, on_stderr=as_json)
+        raise typer.Exit(report.exit_code or result.exit_code)
     raise typer.Exit(report.exit_code)
 
 
@@ -171,7 +181,7 @@ def diagnose(
         console_diagnosis.show_diagnosis(Diagnosis.model_validate(found))
 
 
-for _command in COMMANDS:
+for _command in (*cli_show.COMMANDS, *cli_gate.COMMANDS):
     app.command()(_command)
 
 

@@ -48,7 +48,7 @@ def report(
 
     if format not in FORMATS:
         raise RecipeError(f"There is no report format {format!r}.", f"Known: {', '.join(FORMATS)}")
-    loaded = load(run / "report.json" if run.is_dir() else run)
+    loaded = load(run)
     typer.echo(import_module(FORMATS[format]).render(loaded), nl=False)
 
 
@@ -69,10 +69,9 @@ def schema(
 
 def env(as_json: JsonOption = False) -> None:
     """Print the versions that matter, for a bug report."""
-    from edgekit import build as builder
-    from edgekit import console
+    from edgekit import console, provenance
 
-    found = builder.environment().model_dump()
+    found = provenance.environment().model_dump()
     if as_json:
         print_json(found)
     else:

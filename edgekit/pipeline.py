@@ -124,7 +124,7 @@ def _obtain(
     key = key_of(
         {
             "function": step.function,
-            "arguments": _map(arguments, lambda ref: inputs[ref.step].sha256(ref.name), _digest),
+            "arguments": _map(arguments, lambda ref: inputs[ref.step].sha256(ref.name), known_digest),
             "code": _code(step.stage),
             "libraries": {name: _version(name) for name in step.libraries},
             "machine": facts()["cpu"] if step.machine_bound else platform.machine(),
@@ -179,7 +179,7 @@ def _map(value: Any, on_ref: Callable[[Ref], Any], on_file: Callable[[Path], Any
     return value
 
 
-_digest = cache(digest)
+known_digest = cache(digest)  # a build asks for the same data again and again
 
 # What of edgekit's own code a stage's results depend on, besides the stage's folder.
 _SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "runtimes", "devices")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekit.errors import RecipeError
+from edgekit.report.schema import CheckTable
 
 FILE_NAME = "edgekit.toml"
 
@@ -160,7 +161,16 @@ class Recipe(Table):
     quantize: QuantizeTable = QuantizeTable()
     convert: ConvertTable = ConvertTable()
     profile: ProfileTable = ProfileTable()
+    check: CheckTable = CheckTable()
     targets: TargetsTable
+
+    @model_validator(mode="after")
+    def _check_names_targets(self) -> Recipe:
+        names = self.targets.names
+        unknown = sorted(self.check.targets.keys() - set(names))
+        if unknown and not any(name.endswith(".toml") for name in names):  # such a file names its target itself
+            raise ValueError(f"[check.targets] {unknown[0]!r} is none of the recipe's targets: {', '.join(names)}")
+        return self
 
 
 def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -200,7 +210,7 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
 
 def fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what the recipe says (not of where it lies)."""
-    return _sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True}))
+    return _sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True, "check": True}))
 
 
 def making_fingerprint(recipe: Recipe) -> str:

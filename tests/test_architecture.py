@@ -28,8 +28,21 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
-    frozenset({"plan", "build", "build_folder", "diagnose", "single", "pipeline", "report", "store", "worker"}),
-    frozenset({"cli", "cli_options", "cli_show", "console", "console_diagnosis", "bug", "__main__"}),
+    frozenset({"plan", "build", "build_folder", "diagnose", "gate", "single"})
+    | {"pipeline", "provenance", "report", "store", "worker"},
+    frozenset(
+        {
+            "cli",
+            "cli_gate",
+            "cli_options",
+            "cli_show",
+            "console",
+            "console_diagnosis",
+            "console_gate",
+            "bug",
+            "__main__",
+        }
+    ),
 )
 STAGES = LAYERS[3]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
@@ -46,6 +59,7 @@ ON_THE_DEVICE = {f"edgekit.runtimes.{name}" for name in ("agent", "facts", "lite
 LAZY = {
     "edgekit.build",
     "edgekit.cli",
+    "edgekit.cli_gate",
     "edgekit.cli_show",
     "edgekit.devices",
     "edgekit.pipeline",

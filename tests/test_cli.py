@@ -16,7 +16,7 @@ from edgekit import __version__, build, cli
 
 COMMANDS = (
     "build", "prune", "quantize", "convert", "profile", "evaluate", "diagnose", "inspect", "targets", "report",
-    "schema", "env",
+    "schema", "env", "check",
 )  # fmt: skip
 
 
@@ -245,3 +245,55 @@ def test_diagnose_without_a_float_file_says_how_to_name_one(recipe: Path, tmp_pa
     done = edgekit("diagnose", tmp_path / "alone.tflite", "-c", recipe)
     assert done.code == 2, done.err
     assert "--against" in done.err
+
+
+@pytest.mark.slow
+def test_check_of_a_run_and_of_a_run_against_itself(finished: Path) -> None:
+    run = finished / "out"
+    alone = edgekit("check", run)
+    assert alone.code == 0, alone.out
+    assert "check passed" in alone.out
+    found = read("check", run, "--baseline", run / "report.json", "--json")
+    assert found["passed"]
+    assert {item["metric"] for item in found["findings"]} >= {"accuracy", "size", "speedup", "accuracy_drop"}
+
+
+@pytest.mark.slow
+def test_check_prints_one_line_per_violation_and_exits_7(finished: Path, tmp_path: Path) -> None:
+    report = json.loads((finished / "out/report.json").read_text())
+    for row in report["targets"][0]["variants"]:
+        row["size_bytes"] *= 2
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    done = edgekit("check", tmp_path, "--baseline", finished / "out", "--quiet")
+    assert done.code == 7, done.err
+    *violations, last = done.out.splitlines()
+    assert len(violations) == 1
+    assert "size" in violations[0]
+    assert "1 violation" in last
+    (tmp_path / "edgekit.toml").write_text((finished / "edgekit.toml").read_text() + "[check]\nsize_percent = false\n")
+    assert edgekit("check", tmp_path, "-b", finished / "out", "-c", tmp_path / "edgekit.toml").code == 0
+
+
+@pytest.mark.slow
+def test_check_refuses_what_cannot_be_compared(finished: Path, tmp_path: Path) -> None:
+    text = (finished / "out/report.json").read_text()
+    (tmp_path / "report.json").write_text(text.replace('"test_sha256": "', '"test_sha256": "0'))
+    done = edgekit("check", tmp_path, "--baseline", finished / "out")
+    assert done.code == 2
+    assert "test data" in done.err
+    assert edgekit("check", tmp_path, "--baseline", finished / "out", "--allow-different").code == 0
+    assert edgekit("check", tmp_path / "nowhere").code == 2
+
+
+@pytest.mark.slow
+def test_build_check_ends_in_the_checks_exit_code(copied: Path, tmp_path: Path) -> None:
+    report = json.loads((copied / "out/report.json").read_text())
+    shutil.copyfile(copied / "out/report.json", tmp_path / "same.json")
+    for row in report["targets"][0]["variants"]:
+        row["accuracy"]["value"] -= 0.1
+    (tmp_path / "worse.json").write_text(json.dumps(report))
+    assert edgekit("build", "-c", copied, "-o", copied / "out", "--baseline", tmp_path / "same.json").code == 0
+    done = edgekit("build", "-c", copied, "-o", copied / "out", "--check", "--baseline", tmp_path / "worse.json")
+    assert done.code == 7, done.err
+    assert "10 points better" in done.out
+    assert edgekit("build", "-c", copied, "-o", copied / "out", "--baseline", tmp_path / "none.json").code == 2

@@ -159,3 +159,31 @@ def test_the_fingerprint_is_of_what_is_said_not_of_where(tmp_path: Path) -> None
     one, two = (recipe.fingerprint(load(place, text)) for place in places)
     assert one == two
     assert one != recipe.fingerprint(load(tmp_path, text + "[prune]\nseed = 1\n"))
+
+
+def test_check_tolerances_are_a_number_a_pair_or_off(tmp_path: Path) -> None:
+    tables = """[check]
+accuracy_points = 1
+size_percent = [5, 20]
+speedup_percent = false
+[check.targets.own]
+latency_percent = 10
+"""
+    found = load(tmp_path, LEAST + tables).check
+    assert found.of("accuracy_points", "raspberry-pi-4") == (1, 1)
+    assert found.of("size_percent", "own (onnx)") == (5, 20)
+    assert found.of("speedup_percent", "own") is None
+    assert found.of("latency_percent", "raspberry-pi-4") is None
+    assert found.of("latency_percent", "own (onnx)") == (10, 10)
+
+
+@pytest.mark.parametrize("value", ["true", "-1", "[1]", "[1, 2, 3]", '"5"', "nan", "inf"])
+def test_a_tolerance_that_is_none_is_a_mistake(tmp_path: Path, value: str) -> None:
+    [line] = mistakes(tmp_path, LEAST + f"[check]\nsize_percent = {value}\n")
+    assert line.startswith("check.size_percent: write a number, [worse, better], or false")
+
+
+def test_tolerances_of_a_target_that_is_not_built_are_a_mistake(tmp_path: Path) -> None:
+    text = LEAST.replace(', "boards/own.toml"', "") + "[check.targets.raspbery-pi-4]\nsize_percent = 1\n"
+    [line] = mistakes(tmp_path, text)
+    assert "'raspbery-pi-4' is none of the recipe's targets: raspberry-pi-4" in line

@@ -28,7 +28,8 @@ def render(report: Report) -> str:
 
 
 def load(path: Path) -> Report:
-    """Read a report; raises RecipeError if it is not one or is of another schema version."""
+    """Read a report, or the one in a build folder; RecipeError if it is none or of another schema version."""
+    path = path / "report.json" if path.is_dir() else path
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -5,9 +5,10 @@ Units are in the names: ms, ns, bytes, points (hundredths of the metric: mAP 0.5
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 SCHEMA_VERSION = 1
 
@@ -18,6 +19,54 @@ Outcome = Literal["passed", "missed", "failed", "unscored"]
 
 class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _two_sided(value: Any) -> tuple[float, float] | None:
+    """Read a number, [worse, better] or false."""
+    if value is None or value is False:
+        return None
+    ends = value if isinstance(value, list | tuple) else (value, value)
+    if len(ends) != 2 or not all(
+        isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) and end >= 0 for end in ends
+    ):
+        raise ValueError("write a number, [worse, better], or false to leave it uncompared")
+    return float(ends[0]), float(ends[1])
+
+
+Tolerance = Annotated[
+    tuple[float, float] | None,
+    BeforeValidator(_two_sided),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2},
+                {"enum": [False, None]},
+            ]
+        }
+    ),
+]
+Compared = Literal["accuracy_points", "size_percent", "speedup_percent", "latency_percent", "memory_percent"]
+
+
+class CheckTable(Model):
+    """How far a figure of what ships may be from the baseline run's, to either side.
+
+    Each is one number for both sides, ``[worse, better]``, or false where it is not to be compared.
+    """
+
+    accuracy_points: Tolerance = Field((0.5, 0.5), description="points of the primary metric")
+    size_percent: Tolerance = (2.0, 2.0)
+    speedup_percent: Tolerance = Field((15.0, 15.0), description="of the ratio to the float model, same run")
+    latency_percent: Tolerance = Field(None, description="of the p50; only means something on a machine left alone")
+    memory_percent: Tolerance = Field((20.0, 20.0), description="of the peak memory")
+    targets: dict[str, dict[Compared, Tolerance]] = Field({}, description="the same keys for one target alone")
+
+    def of(self, metric: Compared, target: str) -> tuple[float, float] | None:
+        """Return (worse, better) for one target; None where it is not compared."""
+        own = self.targets.get(target.partition(" (")[0], {})
+        tolerance: tuple[float, float] | None = own[metric] if metric in own else getattr(self, metric)
+        return tolerance
 
 
 class Accuracy(Model):
@@ -209,6 +258,16 @@ class Failure(Model):
     exit_code: int
 
 
+class Identity(Model):
+    """What must be equal before two reports may be compared, and what the build was asked for."""
+
+    recipe: str = Field(default="", description="the recipe's path as it was given; its name where that is absolute")
+    targets: list[str] = Field(default=[], description="every target that was asked for, also those without a verdict")
+    test_sha256: str = Field(default="", description="content of the test samples and their labels")
+    calibration_sha256: str = ""
+    train_sha256: str = Field(default="", description="empty where there are none")
+
+
 class Report(Model):
     """The whole report of one build."""
 
@@ -223,6 +282,8 @@ class Report(Model):
     failures: list[Failure] = []
     environment: Environment
     recipe_sha256: str
+    identity: Identity = Identity()
+    check: CheckTable = CheckTable()
     test_samples: int
     calibration_samples: int
     warnings: list[str] = []
