@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli_options import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from edgekit.gate.findings import CheckResult
+    from edgekit.report.schema import Report
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a build folder or its report.json")]
 BaselineOption = Annotated[
@@ -25,6 +30,14 @@ def check(
         Path | None, typer.Option("--config", "-c", help="take [check] from this recipe, not from the run's own")
     ] = None,
     allow_different: AllowDifferentOption = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="write JUnit XML there")] = None,
+    sarif: Annotated[Path | None, typer.Option(metavar="FILE", help="write SARIF 2.1.0 there")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write a comment for the pull request there")
+    ] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="in GitHub Actions: annotations on stdout, and the job's summary")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print violations only")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,17 +47,47 @@ def check(
     """
     from edgekit import console_gate, recipe
     from edgekit.gate.check import check as judge
+    from edgekit.gate.where import located
     from edgekit.report.json import load
 
     report = load(run)
+    written = Path(report.identity.recipe)
     if config is not None:
         report = report.model_copy(update={"check": recipe.load(config).check})
-    result = judge(report, load(baseline) if baseline else None, allow_different=allow_different)
+        written = config / recipe.FILE_NAME if config.is_dir() else config
+    result = located(judge(report, load(baseline) if baseline else None, allow_different=allow_different), written)
+    for format, path in (("junit", junit), ("sarif", sarif), ("comment", markdown)):
+        if path:
+            _write(path, _rendered(format, result, report))
+    if github:
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            _write(Path(summary), _rendered("comment", result, report), append=True)
+        typer.echo(_rendered("annotations", result, report), nl=False)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
         console_gate.show_check(result, everything=not quiet)
     raise typer.Exit(result.exit_code)
+
+
+def _rendered(format: str, result: CheckResult, report: Report) -> str:
+    from importlib import import_module
+
+    from edgekit.report import CHECK_FORMATS
+
+    return str(import_module(CHECK_FORMATS[format]).render(result, report))
+
+
+def _write(path: Path, text: str, *, append: bool = False) -> None:
+    from edgekit.errors import StageError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a" if append else "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise StageError(f"Cannot write {path}: {error.strerror or error}.", "Name another file.") from error
 
 
 COMMANDS = (check,)

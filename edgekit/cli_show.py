@@ -37,19 +37,28 @@ def targets(
 
 def report(
     run: Annotated[Path, typer.Argument(help="a build folder or its report.json")],
-    format: Annotated[str, typer.Option("--format", "-f", help="md, html or json")] = "md",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="md, html, json; of its check: junit, sarif, comment, annotations")
+    ] = "md",
 ) -> None:
     """Print the report of a finished build in another form."""
     from importlib import import_module
 
     from edgekit.errors import RecipeError
-    from edgekit.report import FORMATS
+    from edgekit.gate.check import check
+    from edgekit.gate.where import located
+    from edgekit.report import CHECK_FORMATS, FORMATS
     from edgekit.report.json import load
 
-    if format not in FORMATS:
-        raise RecipeError(f"There is no report format {format!r}.", f"Known: {', '.join(FORMATS)}")
+    if format not in FORMATS | CHECK_FORMATS:
+        raise RecipeError(f"There is no report format {format!r}.", f"Known: {', '.join(FORMATS | CHECK_FORMATS)}")
     loaded = load(run)
-    typer.echo(import_module(FORMATS[format]).render(loaded), nl=False)
+    if format in FORMATS:
+        text = import_module(FORMATS[format]).render(loaded)
+    else:
+        result = located(check(loaded), Path(loaded.identity.recipe))
+        text = import_module(CHECK_FORMATS[format]).render(result, loaded)
+    typer.echo(text, nl=False)
 
 
 def schema(

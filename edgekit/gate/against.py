@@ -106,7 +106,7 @@ def _metric(
 def _sentence(
     metric: Metric, now: Reached, before: Reached, moved: Change, tolerance: tuple[float, float], *, failed: bool
 ) -> str:
-    figure = f"{metric.name} {shown(metric, before.value)} -> {shown(metric, now.value)}"
+    figure = f"{metric.name} {shown(metric, before.value)} → {shown(metric, now.value)}"
     if now.value == before.value:
         return f"{figure}, the same"
     direction = "better" if moved.value > 0 else "worse"

@@ -43,6 +43,7 @@ class Finding(Model):
     change: float | None = Field(default=None, description="in points or percent, positive where better")
     change_low: float | None = Field(default=None, description="interval of the change; null: not known")
     change_high: float | None = None
+    line: int = Field(default=1, description="line of the recipe that sets the limit")
 
 
 class CheckResult(Model):
