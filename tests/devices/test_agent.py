@@ -177,7 +177,7 @@ class TestDeath:
         script.write_text("import sys; sys.stderr.write('first\\nno such board\\n'); sys.exit(3)")
         with LocalDevice().connect("tiny", script) as connection:
             with pytest.raises(DeviceError, match="exit code 3") as caught:
-                connection.ask("load", TIMEOUT_S)
+                connection.ask("memory", TIMEOUT_S)
             assert "no such board" in caught.value.message
 
     def test_a_hanging_process_is_out_of_time_and_killed(self) -> None:
