@@ -10,6 +10,7 @@ from edgekit.errors import RecipeError
 
 DEVICES: dict[str, str] = {
     "local": "edgekit.devices.local",
+    "ssh": "edgekit.devices.ssh",
 }
 
 

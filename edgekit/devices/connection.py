@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import signal
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Queue
 from subprocess import Popen, TimeoutExpired
 from threading import Thread
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-from edgekit.errors import CrashedError, DependencyError, DeviceError, EdgekitError, StageError, TimedOutError
+from edgekit.errors import CrashedError, DeviceError, EdgekitError, StageError, TimedOutError
 from edgekit.runtimes import ops_file, runtime_file
 from edgekit.runtimes.agent import MARK
 
@@ -27,25 +26,25 @@ _MISSING_LIBRARY = ("ImportError", "ModuleNotFoundError")
 _FILE_OF_THE_FORMAT = {"load": ("runtime", runtime_file), "ops": ("script", ops_file)}
 
 
-class Remote:
-    """What a connection asks of the device that its process runs on; this one is the local machine."""
+class Remote(Protocol):
+    """What a connection asks of the machine that its process runs on."""
 
-    def __init__(self, name: str, push: Callable[[Path], str]) -> None:
-        self.name = name
-        self.push = push
+    name: str
+
+    def push(self, path: Path) -> str:
+        """Make a file available there and return its path there."""
+        ...
 
     def missing_library(self, artifact: str, error: str, format: str) -> EdgekitError:
         """Return the error for a runtime that is not installed there."""
-        return DependencyError(
-            f"{artifact}: its runtime is missing on {self.name}: {error}", "install it for the Python that runs there"
-        )
+        ...
 
-    def death(self, artifact: str, command: str, status: int, exit_mark: int | None, stderr: list[str]) -> DeviceError:
+    def death(self, artifact: str, command: str, status: int, exit_mark: int | None, stderr: list[str]) -> EdgekitError:
         """Return the error for a process that ended without a reply, with ``status`` as Popen has it.
 
         ``exit_mark`` is what the remote shell said of the program's end, None where it said nothing.
         """
-        return crashed(artifact, command, self.name, status, stderr)
+        ...
 
 
 class Connection:

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from edgekit.devices.connection import Connection, Remote
+from edgekit.devices.connection import Connection, crashed
+from edgekit.errors import CrashedError, DependencyError
 from edgekit.runtimes import AGENT
 from edgekit.runtimes.agent import PARENT
 from edgekit.runtimes.facts import facts
@@ -48,14 +49,24 @@ class LocalDevice:
             start_new_session=True,
             env={**os.environ, PARENT: str(os.getpid())},
         )
-        return Connection(process, artifact, Remote(self.name, _path_here))
+        return Connection(process, artifact, self)
+
+    def push(self, path: Path) -> str:
+        """Return the absolute path: the file is here already."""
+        return str(path.resolve())
+
+    def missing_library(self, artifact: str, error: str, format: str) -> DependencyError:
+        """Return the error for a runtime that this Python lacks."""
+        return DependencyError(
+            f"{artifact}: its runtime is missing on {self.name}: {error}",
+            "install edgekit again with its pinned dependencies",
+        )
+
+    def death(self, artifact: str, command: str, status: int, exit_mark: int | None, stderr: list[str]) -> CrashedError:
+        """Return the error for an agent that died: a child's exit status is known without a mark."""
+        return crashed(artifact, command, self.name, status, stderr)
 
 
 def open_device(name: str) -> LocalDevice:
     """Return this machine, whatever follows ``local``."""
     return LocalDevice()
-
-
-def _path_here(path: Path) -> str:
-    """Return the absolute path: the file is here already."""
-    return str(path.resolve())

@@ -19,6 +19,9 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -194,12 +197,30 @@ def die_with_parent() -> None:
         os._exit(1)
 
 
+def _requests() -> Iterator[str]:
+    """Yield the lines of stdin; its end ends this process at once, also amid a long command.
+
+    Whoever would read the reply is gone then, and what still ran would slow the next measurement.
+    """
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        with open(0, "rb", buffering=0, closefd=False) as stream:  # a buffered one is locked while Python ends
+            for line in stream:
+                lines.put(line.decode())
+        os._exit(0)
+
+    Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
 def serve() -> None:
     """Answer requests until ``quit`` or the end of stdin."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a runtime prints goes to stderr, not between the replies
     agent = Agent()
-    for line in sys.stdin:
+    for line in _requests():
         request = json.loads(line)
         command = request.pop("command")
         if command == "quit":

@@ -1,0 +1,197 @@
+"""A machine with a shell at the end of a wire (ssh, adb): verified files, agents with a known end."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+
+from edgekit.artifact import digest
+from edgekit.devices.connection import EXIT_MARK, Connection, crashed, last_words
+from edgekit.devices.cures import full_disk, missing_python, missing_runtime
+from edgekit.devices.keeper import Keeper, Wire
+from edgekit.errors import DeviceError, EdgekitError, TimedOutError
+from edgekit.runtimes import AGENT, FACTS
+from edgekit.runtimes.facts import MARK
+
+_COMMAND_S = 60.0
+_SLOWEST_BYTES_PER_S = 100_000
+_SHELL_SIGNAL = 128  # a shell reports a program killed by signal n as 128 + n
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished remote command: its own exit status as the shell there has it, and what it wrote."""
+
+    status: int
+    stdout: bytes
+    stderr: list[str]
+
+
+class ShellDevice:
+    """A device behind a wire. Files and agents live in one folder there that does not outlive the context."""
+
+    place: Literal["host", "device"] = "device"
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.name = wire.name
+        self.python = ""
+        self.machine = ""
+        self._pushed: dict[str, str] = {}
+        self._keeper: Keeper | None = None
+        self._lock: IO[bytes] | None = None
+
+    def __enter__(self) -> ShellDevice:
+        self._lock = _wait_for_lock(self.name)
+        try:
+            self._keeper = Keeper(self.wire)
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._keeper is not None and self._lock is not None:
+            self._keeper.close()
+            self._lock.close()
+
+    @property
+    def run_folder(self) -> str:
+        """The folder there that holds everything of this run."""
+        return self._there.folder
+
+    @property
+    def _there(self) -> Keeper:
+        assert self._keeper is not None, "the device's context was not entered"
+        return self._keeper
+
+    def describe(self) -> dict[str, Any]:
+        """Return its facts of now. Raises RuntimeMissingError where it has no Python."""
+        if not self.python:
+            self._find_python()
+        found = self.run(f"{shlex.quote(self.python)} {shlex.quote(self.push(FACTS))}")
+        for line in found.stdout.decode("utf-8", "replace").splitlines():
+            if found.status == 0 and line.startswith(MARK):
+                facts: dict[str, Any] = json.loads(line[len(MARK) :])
+                self.machine = str(facts["machine"])
+                return facts
+        raise DeviceError(
+            f"{self.name}: {self.python} cannot say what machine it is on{last_words(found.stderr)}",
+            "edgekit needs Python 3.9 or newer there",
+        )
+
+    def connect(self, artifact: str, script: Path = AGENT) -> Connection:
+        """Start an agent in the run's folder, under a shell that reports how it ended."""
+        if not self.python:
+            self._find_python()
+        agent = self.push(script)
+        process = subprocess.Popen(
+            self.wire.argv(_RUN_AGENT.format(folder=self._quoted(), python=shlex.quote(self.python), agent=agent)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        return Connection(process, artifact, self)
+
+    def push(self, path: Path) -> str:
+        """Copy a file there once and return its path there; its sha256 is taken there, never its size.
+
+        A full disk can leave a file of the right length: sftp writes out of order. Raises NoSpaceError.
+        """
+        sha256 = digest(path)
+        if sha256 not in self._pushed:
+            there = f"{self.run_folder}/{sha256[:16]}-{re.sub(r'[^A-Za-z0-9_.-]', '_', path.name)}"
+            quoted = shlex.quote(there)
+            patience_s = _COMMAND_S + path.stat().st_size / _SLOWEST_BYTES_PER_S
+            with path.open("rb") as content:
+                done = self.run(f"cat > {quoted} && sha256sum {quoted}", patience_s, content)
+            self._check_copy(path, sha256, done)
+            self._pushed[sha256] = there
+        return self._pushed[sha256]
+
+    def run(self, script: str, timeout_s: float = _COMMAND_S, stdin: IO[bytes] | None = None) -> Ended:
+        """Run a shell script there to its end. Raises DroppedError when the end did not arrive here."""
+        command = self.wire.argv(f"({script}); {_SAY_STATUS}")
+        try:
+            done = subprocess.run(
+                command, stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TimedOutError(f"{self.name}: no end of {script.split()[0]!r} within {timeout_s:.0f} s") from error
+        stderr = done.stderr.decode("utf-8", "replace").splitlines()
+        stdout, mark, status = done.stdout.rpartition(b"\n" + EXIT_MARK.encode())
+        if not mark:
+            raise self._lost(done.returncode, stderr)
+        return Ended(int(status), stdout, stderr)
+
+    def missing_library(self, artifact: str, error: str, format: str) -> EdgekitError:
+        """Return the error for a runtime that is not installed there, with the command that installs it."""
+        return missing_runtime(self.name, artifact, error, format, self.machine, self.wire.by_hand)
+
+    def death(self, artifact: str, command: str, status: int, exit_mark: int | None, stderr: list[str]) -> EdgekitError:
+        """Tell a program that died there from a wire that broke: only the first left its exit status."""
+        if exit_mark is None:
+            lost = self._lost(status, stderr)
+            return type(lost)(f"{artifact}, during {command!r}: {lost.message}", lost.hint)
+        killed = exit_mark > _SHELL_SIGNAL and exit_mark != 255
+        return crashed(artifact, command, self.name, _SHELL_SIGNAL - exit_mark if killed else exit_mark, stderr)
+
+    def _find_python(self) -> None:
+        wanted = [self.wire.python] if self.wire.python else ['"$HOME/edgekit/bin/python3"', "python3", "python"]
+        looking = " || ".join(f"command -v {name}" for name in wanted)
+        found = self.run(looking)
+        self.python = found.stdout.decode().strip()
+        if found.status or not self.python:
+            raise missing_python(self.name, self.wire.python, self.wire.by_hand)
+
+    def _check_copy(self, path: Path, sha256: str, done: Ended) -> None:
+        if any("No space left" in line for line in done.stderr):
+            raise full_disk(self.name, self.run_folder, path, self._free_bytes())
+        if done.status:
+            raise DeviceError(f"{self.name}: cannot write {path.name} there{last_words(done.stderr)}")
+        if (there := done.stdout.decode().split()[:1]) != [sha256]:
+            raise DeviceError(f"{self.name}: {path.name} arrived damaged: sha256 {there} there, {sha256} here")
+
+    def _free_bytes(self) -> int | None:
+        """Return the free bytes of the disk that holds the run's folder, None where df does not say."""
+        found = self.run(f"df -Pk {self._quoted()}")
+        columns = found.stdout.decode("utf-8", "replace").splitlines()[-1:]
+        fields = columns[0].split() if columns else []
+        return int(fields[3]) * 1024 if len(fields) > 3 and fields[3].isdigit() else None
+
+    def _lost(self, status: int, stderr: list[str]) -> EdgekitError:
+        """Say why the wire broke: the keeper's words, then the command's."""
+        return self.wire.failure(status, [*self._there.last_words(), *stderr], attached=True)
+
+    def _quoted(self) -> str:
+        return shlex.quote(self.run_folder)
+
+
+def _wait_for_lock(name: str) -> IO[bytes]:
+    """Take turns with other edgekit processes of this user: one run at a time per device."""
+    short = hashlib.sha256(name.encode()).hexdigest()[:16]
+    file = os.open(f"{tempfile.gettempdir()}/edgekit-{os.getuid()}-{short}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.fdopen(file, "ab")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+_SAY_STATUS = f"s=$?; printf '\\n{EXIT_MARK}%s\\n' $s"
+
+# Background jobs of a shell read /dev/null unless stdin is passed on under another number.
+_RUN_AGENT = (
+    f"cd {{folder}} || exit 1; exec 3<&0; {{python}} {{agent}} <&3 3<&- & p=$!; exec 3<&-; echo $p >> pids; wait $p; "
+    f"{_SAY_STATUS}"
+)
