@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO := edgekit-build/digits_detector
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check wheel clean
+.PHONY: help demo test check web wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ check: .venv/.installed ## lint, format, types and architecture
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+web: .venv/.installed ## install what profiling in a browser needs; fetches its JavaScript with npm, once
+	wheel=$$($(BIN)/python web_assets/build.py dist) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$wheel" --editable '.[web]'
 
 wheel: .venv/.installed ## build dist/edgekit-*.whl
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .

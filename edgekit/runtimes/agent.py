@@ -47,7 +47,7 @@ class Agent:
         start = time.perf_counter_ns()
         session = module.open_model(path, threads)
         load_ns = time.perf_counter_ns() - start
-        session.set_inputs(_read(inputs, session.inputs) if inputs else _synthetic(session.inputs, seed))
+        session.set_inputs(read_inputs(inputs, session.inputs) if inputs else synthetic_inputs(session.inputs, seed))
         start = time.perf_counter_ns()
         session.invoke()
         first_call_ns = time.perf_counter_ns() - start
@@ -153,7 +153,7 @@ def _import_file(path: str) -> Any:
     return module
 
 
-def _read(path: str, wanted: list[dict[str, Any]]) -> list[Any]:
+def read_inputs(path: str, wanted: list[dict[str, Any]]) -> list[Any]:
     """Read the inputs by name, or by position where no name matches and the count does."""
     with np.load(path, allow_pickle=False) as stored:
         given = {name: stored[name] for name in stored.files}
@@ -177,7 +177,7 @@ def _fit(array: Any, tensor: dict[str, Any]) -> Any:
     return np.ascontiguousarray(array, dtype)
 
 
-def _synthetic(wanted: list[dict[str, Any]], seed: int) -> list[Any]:
+def synthetic_inputs(wanted: list[dict[str, Any]], seed: int) -> list[Any]:
     """Make inputs: floats in [0, 1), integers 0 or 1 (always inside a vocabulary), dynamic sizes 1."""
     generator = np.random.default_rng(seed)
     arrays = []
