@@ -14,6 +14,7 @@ from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.convert.lint import lint
 from edgekit.dataset import Dataset, Preprocess, open_dataset
+from edgekit.diagnose import of_build
 from edgekit.errors import EdgekitError, RecipeError
 from edgekit.profile.verdict import Budget, exit_code, judge
 from edgekit.report import FORMATS
@@ -101,16 +102,24 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int
     store = Store(folder / "store")
     outcome = pipeline.run(prepared.plan, store, observer, jobs)
     with BuildFolder(folder) as place:
-        report = _report(prepared, outcome, place, started)
+        targets = [_judge(group, prepared, outcome, place) for group in prepared.plan.groups]
+        limit = prepared.recipe.budget.accuracy_drop
+        explained = of_build.explain(targets, prepared.plan, outcome, limit, store, observer, jobs)
+        report = _report(prepared, outcome, explained, started)
         for format, module in FORMATS.items():
             place.write(f"report.{format}", import_module(module).render(report).encode())
         place.sweep()
     return Finished(report, folder)
 
 
-def _report(prepared: Prepared, outcome: pipeline.Outcome, place: BuildFolder, started: float) -> data.Report:
-    targets = [_judge(group, prepared, outcome, place) for group in prepared.plan.groups]
-    failures = [_failure(step, error, prepared, outcome) for step, error in outcome.errors.items()]
+def _report(
+    prepared: Prepared, outcome: pipeline.Outcome, explained: of_build.Explained, started: float
+) -> data.Report:
+    targets = explained.targets
+    failures = [
+        _failure(step, error, prepared, outcome, {**prepared.plan.steps, **explained.steps}[step].label)
+        for step, error in {**outcome.errors, **explained.errors}.items()
+    ]
     return data.Report(
         name=prepared.recipe.model.path.parent.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -191,6 +200,10 @@ def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, fol
     if group.latency in outcome.entries:
         measured = outcome.entries[group.latency].result
     variants = [_variant(row, group, outcome, measured, folder) for row in group.rows]
+    for variant, row in zip(variants, group.rows, strict=True):
+        repaired = of_build.repaired_float(row.emit, prepared.plan, outcome)
+        if repaired and variant.file:  # what `edgekit diagnose` has to hold the int8 file against
+            folder.write(f"{variant.file.removesuffix(repaired.suffix)}.float{repaired.suffix}", repaired.read_bytes())
     base = variants[0].latency
     filled = [variants[0]]
     for variant in variants[1:]:
@@ -286,7 +299,7 @@ def _bundle(
     return verdict.model_copy(update={"bundle": place})
 
 
-def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeline.Outcome) -> data.Failure:
+def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeline.Outcome, label: str) -> data.Failure:
     hit = [
         group.target.name
         for group in prepared.plan.groups
@@ -294,7 +307,7 @@ def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeli
         or group.latency == step
     ]
     return data.Failure(
-        step=prepared.plan.steps[step].label, targets=sorted(set(hit)), error=type(error).__name__,
+        step=label, targets=sorted(set(hit)), error=type(error).__name__,
         message=error.message, hint=error.hint, exit_code=error.exit_code,
     )  # fmt: skip
 

@@ -66,7 +66,7 @@ def build(
         return
     before = load_report(baseline) if baseline else None  # a wrong path shows now, not after the build
     console.show_notes(prepared.plan.notes)
-    with console.Live(prepared.plan) as live:
+    with console.Live() as live:
         finished = builder.run(prepared, output, live, jobs or builder.default_jobs())
     report = finished.report
     if as_json:
@@ -164,7 +164,7 @@ def diagnose(
         Path | None, typer.Option("--against", "-a", help="its float file; found beside a build's variant")
     ] = None,
     config: RecipeOption = Path("edgekit.toml"),
-    samples: Annotated[int, typer.Option(min=1, help="calibration samples to compare on")] = 32,
+    samples: Annotated[int, typer.Option(min=1, help="test samples to compare on")] = 32,
     time_budget: TimeBudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -208,7 +208,7 @@ def _one_stage(
     from edgekit import console
 
     prepared = builder.up_to(builder.prepare(config, overrides, target or []), stage)
-    with console.Live(prepared.plan) as live:
+    with console.Live() as live:
         written = builder.run_stage(prepared, output, live, stage, jobs or builder.default_jobs())
     if as_json:
         print_json([str(path) for path in written])

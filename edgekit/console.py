@@ -35,9 +35,9 @@ class _Running:
 class Live:
     """Progress on stderr: a line per finished step, a bar per running one; plain lines where not a terminal."""
 
-    def __init__(self, plan: BuildPlan) -> None:
+    def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.total = len(plan.steps)
+        self.total = 0
         self.done = 0
         self.running: dict[str, _Running] = {}
         self.bars: Progress | None = None
@@ -52,6 +52,9 @@ class Live:
     def __exit__(self, *_: object) -> None:
         if self.bars:
             self.bars.stop()
+
+    def planned(self, steps: int) -> None:
+        self.total += steps
 
     def started(self, step: Step) -> None:
         now = time.monotonic()

@@ -7,11 +7,12 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from edgekit.diagnose.schema import Diagnosis, Layer
+from edgekit.diagnose.schema import Diagnosis, Layer, WorstSample
 
 _FINDINGS_SHOWN = 6
 _LAYERS_SHOWN = 10
 _WORST_SHOWN = 5
+_CLASSES_SHOWN = 8
 _HARM = {"fails": "red", "accuracy": "yellow", "latency": "cyan"}
 
 
@@ -29,10 +30,47 @@ def show_diagnosis(found: Diagnosis) -> None:
         out.print(f"[dim]and {len(found.findings) - _FINDINGS_SHOWN} smaller ones: --json[/]")
     _outputs(out, found)
     _layers(out, found)
-    worst = [item for item in found.worst_samples if item.relative_error is not None][:_WORST_SHOWN]
+    _classes(out, found)
+    worst = [item for item in found.worst_samples if item.relative_error is not None or item.lost][:_WORST_SHOWN]
     if worst:
-        samples = ", ".join(f"{item.sample} ({item.relative_error:.3g})" for item in worst)
-        out.print(f"\n[dim]worst samples, relative error at the outputs: {escape(samples)}[/]")
+        out.print("\n[bold]worst samples[/] [dim](relative error at the outputs)[/]")
+        for item in worst:
+            out.print(f"  {escape(item.sample)}  [dim]{_of_sample(item)}[/]")
+    out.print(f"\n[dim]{found.samples} samples, {found.probes} single changes tried at the outputs[/]")
+    if not found.complete:
+        out.print("[dim]time was up before every layer was tried: --time-budget gives it more[/]")
+
+
+def _of_sample(item: WorstSample) -> str:
+    error = "NaN or infinite" if item.relative_error is None else f"{item.relative_error:.3g}"
+    return error if item.lost is None else f"{error}, {item.lost} right in float and lost here"
+
+
+def _classes(out: Console, found: Diagnosis) -> None:
+    """Print class by class how often the artifact decides as the float model, the worst first; the metric if known."""
+    if not found.classes:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class", overflow="ellipsis", max_width=24, no_wrap=True)
+    names = ["float decides", "artifact agrees"]
+    if found.metric:
+        names += [f"{found.metric}, float", "artifact"]
+    for name in names:
+        table.add_column(name, justify="right")
+    if found.float_value is not None and found.artifact_value is not None:
+        table.add_row("[dim]all[/]", "", "", f"{100 * found.float_value:.1f}", f"{100 * found.artifact_value:.1f}")
+    ranked = sorted(found.classes, key=lambda each: each.loss, reverse=True)
+    for each in ranked[:_CLASSES_SHOWN]:
+        agreed = "-" if each.agreement is None else f"{each.agreement:.0%}"
+        figures = (each.float_metric, each.artifact_metric) if found.metric else ()
+        table.add_row(
+            escape(each.name), str(each.count), agreed,
+            *("-" if value is None else f"{100 * value:.1f}" for value in figures),
+        )  # fmt: skip
+    out.print()
+    out.print(table)
+    if len(ranked) > _CLASSES_SHOWN:
+        out.print(f"[dim]and {len(ranked) - _CLASSES_SHOWN} classes that lost less: --json[/]")
 
 
 def _outputs(out: Console, found: Diagnosis) -> None:

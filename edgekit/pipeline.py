@@ -24,6 +24,7 @@ from edgekit.store import Entry, Store, key_of
 class Observer(Protocol):
     """Who is told how the build goes, always from the thread that builds. Nothing here decides anything."""
 
+    def planned(self, steps: int) -> None: ...
     def started(self, step: Step) -> None: ...
     def progressed(self, step: Step, done: float, text: str) -> None: ...
     def finished(self, step: Step, reused: bool) -> None: ...
@@ -51,6 +52,7 @@ def run(plan: BuildPlan, store: Store, observer: Observer, jobs: int) -> Outcome
 
     What depends on a failed step is skipped, the rest goes on.
     """
+    observer.planned(len(plan.steps))
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         return _Run(plan, store, observer, jobs, pool).run()
 
@@ -183,7 +185,10 @@ known_digest = cache(digest)  # a build asks for the same data again and again
 
 # What of edgekit's own code a stage's results depend on, besides the stage's folder.
 _SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "runtimes", "devices")
-_ALSO = {"quantize": ("search", "convert")}  # a search emits what it tries
+_ALSO = {
+    "quantize": ("search", "convert"),  # a search emits what it tries
+    "diagnose": ("quantize",),
+}
 
 
 @cache

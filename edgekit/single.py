@@ -38,14 +38,8 @@ def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]
     arguments = {
         "artifact": artifact.resolve(),
         "format": _format(artifact),
-        "dataset": {
-            "kind": wanted.data.kind,
-            "path": wanted.data.test,
-            "labels": wanted.data.test_labels,
-            "classes": list(wanted.task.classes),
-            "preprocess": wanted.preprocess.model_dump(mode="json"),
-        },
-        "task": wanted.task.model_dump(mode="json", exclude={"adapter", "classes"}),
+        "dataset": _test_data(wanted),
+        "task": _task(wanted),
         "baseline": None,
         "resamples": wanted.profile.bootstrap,
         "seed": wanted.profile.seed,
@@ -56,7 +50,10 @@ def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]
 def diagnosis(
     artifact: Path, against: Path | None, config: Path, samples: int, seconds: float, progress: Progress
 ) -> dict[str, Any]:
-    """Compare a quantized file with its float model on calibration samples. Returns a Diagnosis, as JSON."""
+    """Compare a quantized file with its float model on test samples. Returns a Diagnosis, as JSON.
+
+    The test samples show what calibration did not; nothing is decided on them.
+    """
     wanted = recipe.load(config)
     form = _format(artifact)
     float_model = against or _float_sibling(artifact)
@@ -66,29 +63,39 @@ def diagnosis(
         "float_model": float_model.resolve(),
         "artifact": artifact.resolve(),
         "format": form,
-        "dataset": {
-            "kind": wanted.data.kind,
-            "path": wanted.data.calibration,
-            "labels": None,
-            "classes": list(wanted.task.classes),
-            "preprocess": wanted.preprocess.model_dump(mode="json"),
-        },
-        "task": wanted.task.model_dump(mode="json", exclude={"adapter", "classes"}),
+        "dataset": _test_data(wanted),
+        "task": _task(wanted),
         "samples": samples,
         "seconds": seconds,
     }
     return _run("edgekit.diagnose.run:run", arguments, "diagnosis", progress)
 
 
+def _test_data(wanted: recipe.Recipe) -> dict[str, Any]:
+    return {
+        "kind": wanted.data.kind,
+        "path": wanted.data.test,
+        "labels": wanted.data.test_labels,
+        "classes": list(wanted.task.classes),
+        "preprocess": wanted.preprocess.model_dump(mode="json"),
+    }
+
+
+def _task(wanted: recipe.Recipe) -> dict[str, Any]:
+    return wanted.task.model_dump(mode="json", exclude={"adapter", "classes"})
+
+
 def _float_sibling(artifact: Path) -> Path:
-    """Return the float file that lies beside a build's variant, pruned beside pruned."""
+    """Return the float file that lies beside a build's variant: its own repaired one, else pruned beside pruned."""
     kind = "pruned" if "pruned" in artifact.stem else "original"
+    repaired = artifact.with_name(f"{artifact.stem}.float{artifact.suffix}")
     sibling = artifact.with_name(f"{artifact.suffix[1:]}-float32-{kind}{artifact.suffix}")
-    if not sibling.is_file():
+    found = next((path for path in (repaired, sibling) if path.is_file()), None)
+    if found is None:
         raise RecipeError(
             f"There is no float file {sibling.name} beside {artifact.name}.", "Name the float file: --against FILE"
         )
-    return sibling
+    return found
 
 
 def _run(function: str, arguments: dict[str, Any], label: str, progress: Progress) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Heard:
         self.told.append((what, step.id))
         self.threads.add(threading.get_ident())
 
+    def planned(self, steps: int) -> None: ...
+
     def started(self, step: Step) -> None:
         self._hear("started", step)
 

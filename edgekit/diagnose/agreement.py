@@ -15,8 +15,8 @@ from edgekit.tasks.average_precision import iou
 
 Array = npt.NDArray[Any]
 Prediction = Mapping[str, Array]
-_OVERLAP = 0.5
-_SURE = 0.25  # detections the float model itself scores lower decide nothing
+OVERLAP = 0.5
+SURE = 0.25  # detections the float model itself scores lower decide nothing
 
 
 def agreement(
@@ -44,13 +44,13 @@ def _classified(right: Prediction, got: Prediction, totals: dict[int, list[int]]
 
 
 def _detected(right: Prediction, got: Prediction, totals: dict[int, list[int]]) -> None:
-    sure = right["scores"] >= _SURE
+    sure = right["scores"] >= SURE
     for index in np.unique(right["classes"][sure]):
         boxes = right["boxes"][sure & (right["classes"] == index)]
-        others = got["boxes"][(got["classes"] == index) & (got["scores"] >= _SURE / 2)]
+        others = got["boxes"][(got["classes"] == index) & (got["scores"] >= SURE / 2)]
         overlaps = iou(boxes, others)
         totals[int(index)][0] += len(boxes)
-        totals[int(index)][1] += int((overlaps.max(axis=1, initial=0.0) >= _OVERLAP).sum())
+        totals[int(index)][1] += int((overlaps.max(axis=1, initial=0.0) >= OVERLAP).sum())
 
 
 _COUNTS: dict[str, Callable[[Prediction, Prediction, dict[int, list[int]]], None]] = {

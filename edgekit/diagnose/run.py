@@ -17,11 +17,12 @@ from edgekit.diagnose.compare_layers import Comparison, compare, layers_of
 from edgekit.diagnose.execute import Runner, Sample, open_runner
 from edgekit.diagnose.execution_trial import cure_of_refusal, refusal, refused_parts
 from edgekit.diagnose.gates import find_gates
+from edgekit.diagnose.labels import Labelled, against_labels
 from edgekit.diagnose.layout_trial import try_layouts
 from edgekit.diagnose.output_blame import Blame, Prober, measure
 from edgekit.diagnose.output_error import Part, errors, parts_of
 from edgekit.diagnose.quantized_file import QuantizedFile, read_quantized
-from edgekit.diagnose.schema import Diagnosis, Finding, Layer, OutputError, WorstSample
+from edgekit.diagnose.schema import ClassAgreement, Diagnosis, Finding, Layer, OutputError, WorstSample
 from edgekit.diagnose.weight_forms import read_weights
 from edgekit.errors import StageError
 from edgekit.progress import Progress
@@ -52,16 +53,16 @@ def run(
     *, out: Path, progress: Progress, float_model: Path, artifact: Path, format: str, dataset: dict[str, Any],
     task: dict[str, Any], samples: int, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the fields of ``Diagnosis``. Labels are not read.
+    """Return the fields of ``Diagnosis``. Labels, where there are any, are scored beside it and decide nothing.
 
-    ``dataset``: kind, path, classes, preprocess; ``task``: the recipe's table; ``samples``: at most so many;
-    ``seconds``: for trying single changes at the outputs, after one pass over the samples.
+    ``dataset``: kind, path, labels, classes, preprocess; ``task``: the recipe's table; ``samples``: at most so many,
+    spread evenly over all; ``seconds``: for trying single changes at the outputs, after one pass over the samples.
     Raises RecipeError where the samples do not fit the model, StageError where the float model does not run.
     """
     graph = read_quantized(float_model, format)
     file = read_quantized(artifact, format)
     runner = open_runner(float_model, format)
-    data = _Samples(dataset, runner, samples)
+    data = _Samples(dataset, runner, samples, labelled=task["kind"] != "generic")
     refused = _refusals(artifact, format, file, data[0], runner.inputs, out)
     runs = not any(finding.cause == "does-not-run" for finding in refused)
     progress(0.1, "comparing layer by layer")
@@ -86,6 +87,8 @@ def run(
     blame = measure(
         prober, found, weights, gates, format, deadline, lambda done, text: progress(0.4 + 0.6 * done, text)
     )
+    classes = data.classes
+    labelled = against_labels(found.reference, found.outputs, data.truth, task, classes) if runs else None
     evidence = causes.Evidence(found, format, blame, weights, gates, layout, error if runs else blame.groups["all"])
     return Diagnosis(
         format=format,
@@ -94,35 +97,58 @@ def run(
         layers=[_with_blame(layer, blame, found) for layer in layers_of(found)],
         unmatched=found.unmatched,
         outputs=_output_errors(parts, found) if runs else [],
-        worst_samples=_worst(data, per_sample),
-        classes=agreement(found.reference, found.outputs, task, dataset["classes"]) if runs else [],
+        worst_samples=_worst(data, per_sample, labelled),
+        classes=_classes(agreement(found.reference, found.outputs, task, classes) if runs else [], labelled),
+        metric=labelled.metric if labelled else "",
+        float_value=labelled.values[0] if labelled else None,
+        artifact_value=labelled.values[1] if labelled else None,
         probes=blame.probes,
         complete=blame.complete,
     ).model_dump()
 
 
 class _Samples(Sequence[Sample]):
-    """The dataset's samples as inputs of the float model, read when asked for."""
+    """The dataset's samples as inputs of the float model, read when asked for; ``limit`` of them, spread evenly.
 
-    def __init__(self, dataset: dict[str, Any], runner: Runner, limit: int) -> None:
+    Folders list their classes one after another: the first samples would be all of one class.
+    """
+
+    def __init__(self, dataset: dict[str, Any], runner: Runner, limit: int, *, labelled: bool) -> None:
         preprocess = Preprocess.from_json(dataset["preprocess"])
-        self.data: Dataset = open_dataset(dataset["kind"], dataset["path"], None, preprocess, labelled=False)
+        self._data: Dataset = open_dataset(
+            dataset["kind"], dataset["path"], dataset["labels"], preprocess,
+            labelled=labelled, classes=dataset["classes"],
+        )  # fmt: skip
         self._specs = [
             TensorSpec(spec["name"], (1, *spec["shape"][1:]) if spec["shape"] else (), spec["dtype"])
             for spec in runner.inputs
         ]
-        self._count = min(limit, len(self.data))
-        if self._count < 1:
+        count = min(limit, len(self._data))
+        if count < 1:
             raise StageError("There are no samples to compare on.", "Give at least one; calibration samples will do.")
+        self._positions = np.linspace(0, len(self._data) - 1, count).round().astype(int).tolist()
+        self.classes = self._data.classes
+
+    @property
+    def truth(self) -> Any:
+        """Return the labels of these samples, or None."""
+        truth = self._data.truth
+        if truth is None:
+            return None
+        chosen = [truth[position] for position in self._positions]
+        return np.asarray(chosen) if isinstance(truth, np.ndarray) else chosen
+
+    def name(self, index: int) -> str:
+        return self._data.name(self._positions[index])
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._positions)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.data.inputs(index, self._specs)
+        return self._data.inputs(self._positions[index], self._specs)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self[index] for index in range(self._count))
+        return (self[index] for index in range(len(self)))
 
 
 def _refusals(
@@ -182,9 +208,27 @@ def _output_errors(parts: Sequence[Part], found: Comparison) -> list[OutputError
     ]
 
 
-def _worst(data: _Samples, per_sample: Sequence[float]) -> list[WorstSample]:
-    order = sorted(range(len(per_sample)), key=lambda i: -per_sample[i])[:_WORST_SAMPLES]
-    return [WorstSample(sample=data.data.name(i), relative_error=_finite(per_sample[i])) for i in order]
+def _classes(found: list[ClassAgreement], labelled: Labelled | None) -> list[ClassAgreement]:
+    """Add the metric against the labels; a class that the float model never decides for has labels all the same."""
+    if labelled is None:
+        return found
+    known = {each.name: each for each in found}
+    for name, (before, after) in labelled.per_class.items():
+        each = known.get(name) or ClassAgreement(name=name, count=0, agreement=None)
+        known[name] = each.model_copy(update={"float_metric": before, "artifact_metric": after})
+    return list(known.values())
+
+
+def _worst(data: _Samples, per_sample: Sequence[float], labelled: Labelled | None) -> list[WorstSample]:
+    """Return the samples that suffer most: first those that lost most labels, then by the error at the outputs."""
+    lost = labelled.lost if labelled else [0] * len(per_sample)
+    order = sorted(range(len(per_sample)), key=lambda i: (-lost[i], -per_sample[i]))[:_WORST_SAMPLES]
+    return [
+        WorstSample(
+            sample=data.name(i), relative_error=_finite(per_sample[i]), lost=lost[i] if labelled else None
+        )
+        for i in order
+    ]  # fmt: skip
 
 
 def _finite(value: float) -> float | None:

@@ -67,6 +67,9 @@ class OutputError(Model):
 class WorstSample(Model):
     sample: str
     relative_error: float | None = Field(description="of the worst output part, on this sample alone")
+    lost: int | None = Field(
+        default=None, description="labels that the float model finds and the artifact does not; null: not labelled"
+    )
 
 
 class ClassAgreement(Model):
@@ -74,7 +77,17 @@ class ClassAgreement(Model):
 
     name: str
     count: int = Field(description="classification: samples; detection: boxes")
-    agreement: float = Field(description="share that the artifact gives too (detection: IoU of 0.5 or more)")
+    agreement: float | None = Field(
+        description="share that the artifact gives too (detection: IoU of 0.5 or more); null: none"
+    )
+    float_metric: float | None = Field(default=None, description="of this class, against the labels; null: no labels")
+    artifact_metric: float | None = None
+
+    @property
+    def loss(self) -> tuple[float, float]:
+        """Return what this class lost, to rank by: in the metric, then in agreement."""
+        lost = (self.float_metric or 0.0) - (self.artifact_metric or 0.0)
+        return lost, 1.0 - (1.0 if self.agreement is None else self.agreement)
 
 
 class Diagnosis(Model):
@@ -87,5 +100,8 @@ class Diagnosis(Model):
     outputs: list[OutputError]
     worst_samples: list[WorstSample]
     classes: list[ClassAgreement]
+    metric: str = Field(default="", description="name of the task's metric; empty where the samples have no labels")
+    float_value: float | None = Field(default=None, description="of the float model on these samples, 0 to 1")
+    artifact_value: float | None = None
     probes: int = Field(description="how many single changes were tried at the outputs")
     complete: bool = Field(description="false where the time was up before every tensor was tried")

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from edgekit.diagnose.schema import Diagnosis
+
 SCHEMA_VERSION = 1
 
 Place = Literal["host", "device"]
@@ -170,6 +172,7 @@ class Variant(Model):
     cause: str = Field(default="", description="why it was dropped or could not be scored, as one sentence")
     warnings: list[str] = []
     search: SearchSummary | None = Field(default=None, description="null where no precision was searched for")
+    diagnosis: Diagnosis | None = Field(default=None, description="why it loses; null where there was nothing to ask")
 
 
 class StepGain(Model):

@@ -16,11 +16,12 @@ PREPROCESS = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
 
 def diagnose(
     float_model: Path, artifact: Path, samples: list[Sample], folder: Path, *, seconds: float = 60.0,
-    task: dict[str, Any] | None = None, classes: list[str] | None = None,
+    task: dict[str, Any] | None = None, classes: list[str] | None = None, labels: list[int] | None = None,
 ) -> Diagnosis:  # fmt: skip
     """Diagnose as a child process would, and read the result back through its schema."""
     data = folder / "samples.npz"
-    np.savez(data, allow_pickle=False, **{name: np.concatenate([s[name] for s in samples]) for name in samples[0]})
+    arrays = {name: np.concatenate([s[name] for s in samples]) for name in samples[0]}
+    np.savez(data, allow_pickle=False, **arrays, **({} if labels is None else {"y": np.array(labels)}))
     dataset = {"kind": "npz", "path": data, "labels": None, "classes": classes or [], "preprocess": PREPROCESS}
     found = run(
         out=folder, progress=lambda done, text: None, float_model=float_model, artifact=artifact,

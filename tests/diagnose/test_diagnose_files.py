@@ -11,14 +11,18 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from diagnosing import diagnose
+from diagnosing import PREPROCESS, diagnose
 from faults import Fault
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from edgekit.dataset import Boxes
 from edgekit.diagnose.agreement import agreement
 from edgekit.diagnose.causes import SMALL_BLAME
+from edgekit.diagnose.labels import against_labels
+from edgekit.diagnose.run import run
 from edgekit.diagnose.schema import Diagnosis, Finding
 from edgekit.errors import RecipeError, StageError
+from edgekit.runtimes import open_model
 
 FORMATS = ("tflite", "onnx")
 
@@ -220,6 +224,67 @@ def test_classes_agree_or_not(tmp_path: Path) -> None:
         diagnose(
             fault.float_file, artifact, fault.evaluation, tmp_path, task={"kind": "classification"}, classes=["a"] * 3
         )
+
+
+def test_labels_show_what_was_right_and_is_lost(tmp_path: Path) -> None:
+    """The labels are what the float model decides, but for the last: it gets all of them but that."""
+    fault = faults.wrong_normalization("onnx", tmp_path)
+    artifact = faults.quantize(fault, tmp_path)
+    names = [f"class {index}" for index in range(4 * 8 * 8)]
+    decided = diagnose(
+        fault.float_file, artifact, fault.evaluation, tmp_path, task={"kind": "classification"}, classes=names,
+        seconds=0,
+    )  # fmt: skip
+    assert (decided.metric, decided.float_value) == ("", None)
+    session = open_model(fault.float_file, "onnx")
+    labels = [int(max(session.run([s["image"]]), key=np.size).argmax()) for s in fault.evaluation]
+    labels[-1] = (labels[-1] + 1) % len(names)
+    found = diagnose(
+        fault.float_file, artifact, fault.evaluation, tmp_path, task={"kind": "classification"}, classes=names,
+        labels=labels, seconds=0,
+    )  # fmt: skip
+    assert found.metric == "top-1"
+    assert found.float_value == pytest.approx(11 / 12)
+    assert found.artifact_value is not None
+    lost = [sample.lost or 0 for sample in found.worst_samples]
+    assert lost == sorted(lost, reverse=True)
+    assert sum(lost) >= round(12 * (found.float_value - found.artifact_value)) > 0
+    assert found.findings == decided.findings  # labels decide nothing
+    never_decided = next(each for each in found.classes if each.name == names[labels[-1]] and each.count == 0)
+    assert (never_decided.agreement, never_decided.float_metric) == (None, 0.0)
+
+
+def test_samples_are_spread_over_the_whole_set(tmp_path: Path) -> None:
+    """Folders list their classes one after another: the first samples alone would be of one class."""
+    fault = faults.healthy("onnx", tmp_path)
+    data = tmp_path / "samples.npz"
+    np.savez(data, allow_pickle=False, image=np.concatenate([sample["image"] for sample in fault.evaluation]))
+    dataset = {"kind": "npz", "path": data, "labels": None, "classes": [], "preprocess": PREPROCESS}
+    found = run(
+        out=tmp_path, progress=lambda done, text: None, float_model=fault.float_file,
+        artifact=faults.quantize(fault, tmp_path), format="onnx", dataset=dataset, task={"kind": "generic"}, samples=3,
+        seconds=0,
+    )  # fmt: skip
+    assert {each["sample"] for each in found["worst_samples"]} == {f"samples.npz[{i}]" for i in (0, 6, 11)}
+
+
+def test_boxes_lost_are_counted_by_their_labels() -> None:
+    """One labelled box is missed by both, one by the artifact alone."""
+    task = {
+        "kind": "detection", "boxes_output": "boxes", "scores_output": "scores", "score_threshold": 0.01,
+        "nms_iou": 0.5, "max_detections": 10,
+    }  # fmt: skip
+    boxes = np.array([[[0, 0, 10, 10], [20, 20, 40, 40]]], np.float32)
+    scores = np.array([[[0.9, 0.0], [0.0, 0.8]]], np.float32)
+    unseen = scores.copy()
+    unseen[0, 0, 0] = 0.05
+    truth = [Boxes(np.array([[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60]], np.float32), np.array([0, 1, 1]))]
+    reference, outputs = {"boxes": boxes, "scores": scores}, {"boxes": boxes, "scores": unseen}
+    found = against_labels([reference], [outputs], truth, task, ["cat", "dog"])
+    assert found is not None
+    assert found.lost == [1]
+    assert found.metric == "mAP@[.5:.95]"
+    assert found.per_class["dog"][0] == found.per_class["dog"][1] < 1
 
 
 def test_detections_agree_or_not(tmp_path: Path) -> None:
