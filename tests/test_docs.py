@@ -18,7 +18,13 @@ from edgekit.cli import app
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 CHANGELOG = ROOT / "CHANGELOG.md"
-DOCUMENTS = [README, CHANGELOG, ROOT / "sample_models/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+DOCUMENTS = [
+    README,
+    CHANGELOG,
+    ROOT / "sample_models/README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("examples/**/*.md")),
+]
 CHANGES = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 
 _FENCE = re.compile(r"^(```+|~~~+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
