@@ -8,6 +8,7 @@ from typing import Any
 from edgekit.devices import open_device
 from edgekit.errors import StageError
 from edgekit.profile.latency import Job, measure
+from edgekit.profile.reference import with_reference
 from edgekit.profile.schedule import Settings
 from edgekit.progress import Progress
 
@@ -21,6 +22,7 @@ def latency(
 ) -> dict[str, Any]:  # fmt: skip
     """Time every job, interleaved. ``jobs``: name, format, path, expected.
 
+    Off this host, a job without expected outputs gets those that this host computes.
     Returns ``measured``, a Latency per name, as JSON, and ``failed``, the message per name of a file that does
     not run or computes wrong values. Raises StageError when all of them fail.
     """
@@ -28,7 +30,13 @@ def latency(
     wanted = [
         Job(job["name"], job["path"], job["format"], expected=job["expected"], tolerance=_TOLERANCE) for job in jobs
     ]
-    with open_device(device) as opened:
+    opened = open_device(device)
+    if opened.place == "device":
+        wanted = [
+            job if job.expected else with_reference(job, inputs, settings["seed"], out / f"reference-{index}")
+            for index, job in enumerate(wanted)
+        ]
+    with opened:
         measured = measure(
             wanted, inputs, threads=threads, device=opened, settings=Settings(**settings), progress=progress,
             failed=failed.__setitem__,

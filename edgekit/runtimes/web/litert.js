@@ -16,7 +16,11 @@ export async function start({ accelerator, threads }) {
 }
 
 export async function open(content, { accelerator, threads }) {
-  const model = await loadAndCompile(content, { accelerator, cpuOptions: { numThreads: threads } });
+  const model = await loadAndCompile(content, {
+    accelerator,
+    cpuOptions: { numThreads: threads },
+    gpuOptions: { precision: "fp32" }, // half precision would not stand the comparison with the host
+  });
   return new Session(model, accelerator);
 }
 
