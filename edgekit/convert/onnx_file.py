@@ -8,7 +8,7 @@ import onnx
 import onnxslim  # type: ignore[import-untyped]
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from edgekit.convert.onnx_fusions import fuse_hard_sigmoid
+from edgekit.convert.onnx_fusions import fuse_global_average, fuse_hard_sigmoid
 from edgekit.convert.onnx_names import canonical, sort_nodes
 from edgekit.errors import StageError, UnsupportedError
 
@@ -54,6 +54,7 @@ def finish(proto: onnx.ModelProto, rename: bool = False) -> bytes:
         raise StageError("the ONNX graph could not be simplified")
     _separate_wide_bias(slimmed)
     fuse_hard_sigmoid(slimmed)
+    fuse_global_average(slimmed)
     del slimmed.graph.value_info[:]
     if rename:
         canonical(slimmed)

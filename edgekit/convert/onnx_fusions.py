@@ -41,11 +41,40 @@ def fuse_hard_sigmoid(proto: onnx.ModelProto) -> int:
         graph.node.remove(added)
         found += 1
     if found:
-        _drop_unread(graph)
+        drop_unread(graph)
     return found
 
 
-def _drop_unread(graph: onnx.GraphProto) -> None:
+def fuse_global_average(proto: onnx.ModelProto) -> int:
+    """Turn ReduceMean over the rows and columns of (N, C, H, W) into GlobalAveragePool, in place; returns how many.
+
+    The pooling has an int8 kernel and one for blocked channels; the reduction has neither.
+    """
+    graph = proto.graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    means = [node for node in graph.node if node.op_type == "ReduceMean" and _over_image(node, constants)]
+    known = onnx.shape_inference.infer_shapes(proto).graph if means else graph
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*known.value_info, *known.input)}
+    found = 0
+    for node in means:
+        if ranks.get(node.input[0]) != 4:
+            continue
+        node.CopyFrom(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], list(node.output), node.name))
+        found += 1
+    if found:
+        drop_unread(graph)
+    return found
+
+
+def _over_image(node: onnx.NodeProto, constants: Constants) -> bool:
+    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    axes = constants[node.input[1]] if len(node.input) > 1 and node.input[1] in constants else attributes.get("axes")
+    keeps = attributes.get("keepdims", 1) == 1
+    return keeps and axes is not None and sorted(int(axis) % 4 for axis in axes) == [2, 3]
+
+
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove initializers that no node reads, in place."""
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]

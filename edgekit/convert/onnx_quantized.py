@@ -1,7 +1,7 @@
 """Emit a quantized .onnx from a float one and a plan: explicit Q/DQ pairs with the plan's ranges.
 
 tensorrt: symmetric int8 everywhere, zero points 0, float bias, outputs of the last weighted ops left float.
-cpu: uint8 activations and int8 weights, which x86 runs twice as fast as signed activations.
+cpu: uint8 activations and int8 weights, which x86 runs twice as fast as signed activations; hard gates as an addition.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode
 
+from edgekit.convert.onnx_gates import spell_hard_gates
 from edgekit.convert.onnx_names import sort_nodes
 from edgekit.errors import StageError
 from edgekit.quantize.plan import Plan
@@ -46,6 +47,8 @@ def emit(float_onnx: bytes, plan: Plan) -> bytes:
         proto = _dynamic(proto, dynamic)
     if static := plan.ops("int8"):
         proto = _static(proto, static, plan)
+    if plan.scheme == "cpu":
+        spell_hard_gates(proto)
     sort_nodes(proto)
     _part_names(proto)
     proto.producer_name, proto.producer_version = "edgekit", ""

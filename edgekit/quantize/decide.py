@@ -100,7 +100,22 @@ def _decisions(
     for position, op in enumerate(graph.ops):
         chosen = ("float32", exclude[op.name]) if op.name in exclude else rule(position, op)
         found.append(OpDecision(op.name, op.kind, *chosen))
-    return found, notes
+    return _with_followers(graph, found, scheme, exclude), notes
+
+
+def _with_followers(
+    graph: Graph, decisions: list[OpDecision], scheme: Scheme, exclude: dict[str, str]
+) -> list[OpDecision]:
+    """Make ops of the kinds that follow their readers int8 where all readers are; their own input is then int8 too."""
+    precision = {decision.op: decision.precision for decision in decisions}
+    found = list(decisions)
+    for position, op in enumerate(graph.ops):
+        readers = [graph.ops[i].name for i in graph.after(position)]
+        if op.kind not in scheme.follows or op.name in exclude or op.name in graph.outputs or not readers:
+            continue
+        if all(precision[name] == "int8" for name in readers):
+            found[position] = OpDecision(op.name, op.kind, "int8", "")
+    return found
 
 
 def _rule(graph: Graph, precision: str, scheme: Scheme) -> tuple[Rule, list[str]]:

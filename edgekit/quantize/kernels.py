@@ -83,6 +83,7 @@ class Scheme:
 
     ``hazards``: kinds among the refused that have an int8 kernel; whether they lose too much depends on the network,
     and whether they gain is timed, so there are none for a runtime that is not here.
+    ``follows``: kinds that are int8 where every op that reads them is, and float otherwise.
     ``unpacks_once``: int8 weights of a float op become float when the file is loaded, not at every call.
     """
 
@@ -93,6 +94,7 @@ class Scheme:
     dynamic: frozenset[str]
     int8_tables: bool
     hazards: frozenset[str] = frozenset()
+    follows: frozenset[str] = frozenset()
     unpacks_once: bool = False
 
     def with_hazards(self) -> Scheme:
@@ -140,6 +142,7 @@ SCHEMES = {
         frozenset({"MatMul"}),
         int8_tables=True,
         hazards=frozenset({"Mul", "Sigmoid"}),
+        follows=frozenset({"HardSigmoid"}),
     ),
 }
 DEFAULT_SCHEME = {"tflite": "litert", "onnx": "cpu"}

@@ -220,9 +220,11 @@ class _Search:
         if kept.loss > self.target:
             return
         left = {item.op: item.reason for item in plan.decisions if item.reason == SENSITIVE}
-        quantized = _quantized(plan)
-        hazards = [op for op in _quantized(self.problem.decide(base, left, True)) if op not in quantized]
-        for keep in (len(hazards), len(hazards) // 2, len(hazards) // 4):
+        risky, quantized = SCHEMES[plan.scheme].hazards, _quantized(plan)
+        daring = self.problem.decide(base, left, True)
+        hazards = [item.op for item in daring.decisions if item.kind in risky and item.precision != "float32"]
+        hazards = [op for op in hazards if op not in quantized]
+        for keep in (len(hazards), 3 * len(hazards) // 4, len(hazards) // 2, len(hazards) // 4):
             if not keep or self._out_of_time():
                 return
             if keep < len(hazards):

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.convert.onnx_fusions import fuse_hard_sigmoid
+from edgekit.convert.onnx_fusions import fuse_global_average, fuse_hard_sigmoid
 
 
 def spelled_out(three: float = 3.0, six: float = 6.0, last: str = "Mul", tap: bool = False) -> onnx.ModelProto:
@@ -52,3 +52,34 @@ def test_what_only_looks_like_it_stays(options: dict[str, float]) -> None:
     proto = spelled_out(**options)  # type: ignore[arg-type]
     assert fuse_hard_sigmoid(proto) == 0
     assert len(proto.graph.node) == 4
+
+
+def averaged(axes: list[int], keepdims: int = 1) -> onnx.ModelProto:
+    shape = [1, 8, 5, 7]
+    kept = [1 if axis in [other % 4 for other in axes] else size for axis, size in enumerate(shape)]
+    made = kept if keepdims else [size for axis, size in enumerate(shape) if axis not in axes]
+    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=keepdims)
+    graph = helper.make_graph(
+        [node], "mean", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, made)],
+        [numpy_helper.from_array(np.array(axes), "axes")],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2]])
+def test_a_mean_over_the_image_becomes_a_pooling_with_the_same_values(axes: list[int]) -> None:
+    proto = averaged(axes)
+    sample = {"x": np.random.default_rng(0).normal(size=(1, 8, 5, 7)).astype(np.float32)}
+    before = ort.InferenceSession(proto.SerializeToString()).run(["y"], sample)[0]
+    assert fuse_global_average(proto) == 1
+    assert [node.op_type for node in proto.graph.node] == ["GlobalAveragePool"]
+    onnx.checker.check_model(proto, full_check=True)
+    after = ort.InferenceSession(proto.SerializeToString()).run(["y"], sample)[0]
+    assert after.shape == before.shape
+    assert after == pytest.approx(before, abs=1e-6)
+
+
+@pytest.mark.parametrize(("axes", "keepdims"), [([1, 2], 1), ([2], 1), ([2, 3], 0)])
+def test_other_means_stay(axes: list[int], keepdims: int) -> None:
+    assert fuse_global_average(averaged(axes, keepdims)) == 0

@@ -60,6 +60,28 @@ def detector(spread: float = 1.0) -> onnx.ModelProto:
     return model(nodes, constants, {"image": [1, 3, 8, 8]}, {"detections": [1, 6, 4, 4]})
 
 
+def gated(gate_is_output: bool = False) -> onnx.ModelProto:
+    """A convolution, hard-swish spelled with HardSigmoid, a squeeze-excite gate, and another convolution."""
+    random = np.random.default_rng(0)
+    constants = {
+        "w1": random.normal(0, 1.5, (8, 3, 3, 3)).astype(np.float32),
+        "ws": random.normal(0, 1, (8, 8, 1, 1)).astype(np.float32),
+        "w2": random.normal(0, 0.3, (4, 8, 1, 1)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["c1"], pads=[1] * 4),
+        helper.make_node("HardSigmoid", ["c1"], ["g1"], alpha=1 / 6, beta=0.5),
+        helper.make_node("Mul", ["c1", "g1"], ["swish"]),
+        helper.make_node("GlobalAveragePool", ["swish"], ["mean"]),
+        helper.make_node("Conv", ["mean", "ws"], ["cs"]),
+        helper.make_node("HardSigmoid", ["cs"], ["g2"]),
+        helper.make_node("Mul", ["swish", "g2"], ["excited"]),
+        helper.make_node("Conv", ["excited", "w2"], ["y"]),
+    ]
+    outputs = {"y": [1, 4, 8, 8]} | ({"g1": [1, 8, 8, 8]} if gate_is_output else {})
+    return model(nodes, constants, {"image": [1, 3, 8, 8]}, outputs)
+
+
 def attention() -> onnx.ModelProto:
     """One attention head: three projections, softmax of a product of activations."""
     random = np.random.default_rng(0)
