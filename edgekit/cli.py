@@ -125,19 +125,29 @@ def convert(
 def profile(
     artifact: Annotated[list[Path], typer.Argument(help="one or more .tflite or .onnx files, timed in turns")],
     threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
-    device: Annotated[str, typer.Option(help="where to run: local")] = "local",
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="local, ssh://user@host[:port] or browser[:wasm|webgpu]")
+    ] = "local",
     seconds: Annotated[float, typer.Option(min=0.1, help="at least this long for each file")] = 2.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Time files in their runtime on this host, interleaved; min, p50, p90, p99, memory, per-op times."""
-    from edgekit import console, single
+    """Time files in their runtime, interleaved; min, p50, p90, p99, memory, per-op times.
+
+    On a connected device their outputs are first held against this host's: a fast wrong answer fails.
+    """
+    from edgekit import console, console_device, single
 
     with console.waiting("timing") as progress:
-        measured = single.latency(artifact, threads, device, seconds, progress)
+        if device == "local":
+            measured = single.latency(artifact, threads, seconds, progress)
+        else:
+            measured = single.on_device(artifact, threads, device, seconds, progress)
     if as_json:
         print_json(measured)
-    else:
+    elif device == "local":
         console.show_latency(measured)
+    else:
+        console_device.show_runs(measured)
 
 
 @app.command()

@@ -198,13 +198,23 @@ def show_error(error: EdgekitError) -> None:
 
 
 def show_latency(measured: dict[str, Any]) -> None:
-    """Print one row per timed file, and where it was timed."""
+    """Print one row per timed file, and that this host timed it."""
     out = Console(highlight=False)
+    first = show_times(out, measured)
+    out.print(
+        f"[dim]on this host ({escape(first['machine'])}), {first['runtime']} {first['runtime_version']}, "
+        f"{first['threads']} thread(s); never a board's figure[/]"
+    )
+    show_slowest_ops(out, measured)
+
+
+def show_times(out: Console, measured: dict[str, Any]) -> dict[str, Any]:
+    """Print the table of the latencies, and return the first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("file", "min ms", "p50", "p90", "p99", "speed", "load ms", "peak MB", "flags"):
         table.add_column(name, justify="left" if name in ("file", "flags") else "right", overflow="fold")
-    first = next(iter(measured.values()))
-    names = _distinct(measured)
+    first: dict[str, Any] = next(iter(measured.values()))
+    names = distinct(measured)
     for name, figure in measured.items():
         times = [f"{figure[key]:.3f}" for key in ("min_ms", "p50_ms", "p90_ms", "p99_ms")]
         table.add_row(
@@ -212,10 +222,12 @@ def show_latency(measured: dict[str, Any]) -> None:
             f"{figure['peak_memory_bytes'] / 1e6:.0f}", ", ".join(figure["flags"]),
         )  # fmt: skip
     out.print(table)
-    out.print(
-        f"[dim]on this host ({escape(first['machine'])}), {first['runtime']} {first['runtime_version']}, "
-        f"{first['threads']} thread(s); never a board's figure[/]"
-    )
+    return first
+
+
+def show_slowest_ops(out: Console, measured: dict[str, Any]) -> None:
+    """Print the five slowest ops of each file that has per-op times."""
+    names = distinct(measured)
     for name, figure in measured.items():
         slowest = sorted(figure["ops"], key=lambda op: -op["ms"])[:5]
         if slowest:
@@ -224,7 +236,7 @@ def show_latency(measured: dict[str, Any]) -> None:
                 out.print(f"  {op['ms']:8.3f} ms  {escape(op['kind'])}  [dim]{escape(op['name'][:60])}[/]")
 
 
-def _distinct(paths: Iterable[str]) -> dict[str, str]:
+def distinct(paths: Iterable[str]) -> dict[str, str]:
     """Leave away the folder that all have in common."""
     found = [Path(path) for path in paths]
     shared = {path.parent for path in found}

@@ -13,8 +13,23 @@ from edgekit.progress import Progress
 _FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 
 
-def latency(artifacts: list[Path], threads: int, device: str, seconds: float, progress: Progress) -> dict[str, Any]:
-    """Time files of one format in turns, on synthetic inputs. Returns a Latency per file, as JSON."""
+def latency(artifacts: list[Path], threads: int, seconds: float, progress: Progress) -> dict[str, Any]:
+    """Time files of one format in turns on this host, on synthetic inputs. Returns a Latency per file, as JSON."""
+    timed = _timed("edgekit.profile.stage:latency", artifacts, threads, "local", seconds, progress)
+    measured: dict[str, Any] = timed["measured"]
+    return measured
+
+
+def on_device(artifacts: list[Path], threads: int, device: str, seconds: float, progress: Progress) -> dict[str, Any]:
+    """Check files of one format on a connected device, then time them there. Returns a DeviceRun per file, as JSON."""
+    timed = _timed("edgekit.profile.stage:on_device", artifacts, threads, device, seconds, progress)
+    runs: dict[str, Any] = timed["runs"]
+    return runs
+
+
+def _timed(
+    function: str, artifacts: list[Path], threads: int, device: str, seconds: float, progress: Progress
+) -> dict[str, Any]:
     formats = {_format(path) for path in artifacts}
     if len(formats) > 1:
         raise RecipeError(
@@ -25,11 +40,10 @@ def latency(artifacts: list[Path], threads: int, device: str, seconds: float, pr
     ]
     settings = {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
     arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings}
-    timed = _run("edgekit.profile.stage:latency", arguments, "latency", progress)
+    timed = _run(function, arguments, "latency", progress)
     for message in timed["failed"].values():
         raise StageError(message)
-    measured: dict[str, Any] = timed["measured"]
-    return measured
+    return timed
 
 
 def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]:

@@ -37,6 +37,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "cli_options",
             "cli_show",
             "console",
+            "console_device",
             "console_diagnosis",
             "console_gate",
             "bug",

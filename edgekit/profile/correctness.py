@@ -12,38 +12,49 @@ import numpy.typing as npt
 
 from edgekit.errors import StageError
 
+ONE_STEP = 1  # an int8 kernel of another CPU may round a half the other way
 
-def check_outputs(artifact: str, replied: Sequence[dict[str, Any]], expected: Path | None, tolerance: float) -> None:
-    """Raise StageError where an output is NaN or infinite, or is not what ``expected`` holds.
 
-    ``expected`` is an .npz keyed by output name; ``tolerance`` is a share of that output's largest magnitude.
+def check_outputs(
+    artifact: str, replied: Sequence[dict[str, Any]], expected: Path | None, tolerance: float
+) -> float | None:
+    """Return the largest difference from what ``expected`` holds, None without it.
+
+    ``expected`` is an .npz keyed by output name. Integer outputs may differ by one step, float ones by
+    ``tolerance``, a share of that output's largest magnitude; the difference returned is in the same units.
+    Raises StageError where an output is NaN or infinite, or is off by more.
     """
     outputs = {str(output["name"]): _decode(output) for output in replied}
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(np.size(array) - np.isfinite(array).sum())
             raise StageError(f"{artifact}: output {name} has {bad} values that are NaN or infinite, of {array.size}")
-    if expected is not None:
-        with np.load(expected, allow_pickle=False) as stored:
-            for name in stored.files:
-                _compare(artifact, name, outputs, stored[name], tolerance)
+    if expected is None:
+        return None
+    with np.load(expected, allow_pickle=False) as stored:
+        return max((_compare(artifact, name, outputs, stored[name], tolerance) for name in stored.files), default=0.0)
 
 
 def _compare(
     artifact: str, name: str, outputs: dict[str, npt.NDArray[Any]], right: npt.NDArray[Any], tolerance: float
-) -> None:
+) -> float:
     if name not in outputs:
         raise StageError(f"{artifact}: no output named {name}; it has {', '.join(outputs)}")
     got = outputs[name]
     if got.shape != right.shape:
         raise StageError(f"{artifact}: output {name} has shape {got.shape}, expected {right.shape}")
-    difference = np.abs(got.astype(np.float64) - right.astype(np.float64)).max(initial=0.0)
-    scale = np.abs(right.astype(np.float64)).max(initial=0.0) or 1.0
-    if not difference <= tolerance * scale:
+    difference = float(np.abs(got.astype(np.float64) - right.astype(np.float64)).max(initial=0.0))
+    hint = "this runtime computes something else than the one that checked the artifact"
+    if got.dtype.kind in "iu":
+        if difference > ONE_STEP:
+            raise StageError(f"{artifact}: output {name} is off by {difference:.0f} steps, allowed is 1", hint)
+        return difference
+    share = difference / (float(np.abs(right.astype(np.float64)).max(initial=0.0)) or 1.0)
+    if not share <= tolerance:
         raise StageError(
-            f"{artifact}: output {name} is off by {difference / scale:.2g} of its range, allowed is {tolerance:.2g}",
-            "this runtime computes something else than the one that checked the artifact",
+            f"{artifact}: output {name} is off by {share:.2g} of its range, allowed is {tolerance:.2g}", hint
         )
+    return share
 
 
 def _decode(output: dict[str, Any]) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.devices import Device, Session
-from edgekit.errors import DependencyError, DeviceError, StageError
+from edgekit.errors import CrashedError, DependencyError, DeviceError, DroppedError, EdgekitError, StageError
 from edgekit.profile.correctness import check_outputs
 from edgekit.profile.measurement import Conditions, Measurement, is_busy, load_of_others
 from edgekit.profile.schedule import Settings, Visit, plan_visit, visiting_order
@@ -46,7 +46,21 @@ class _Running:
     loaded: Mapping[str, Any]
     warmup_calls: int
     visit: Visit
+    difference: float | None
     samples_ns: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a device came to: facts before and after, and by name how far outputs are off, and latencies.
+
+    On an emulated device there are no latencies: only the outputs mean something.
+    """
+
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    differences: Mapping[str, float | None]
+    latencies: dict[str, Latency]
 
 
 def measure(
@@ -57,11 +71,28 @@ def measure(
     device: Device,
     settings: Settings | None = None,
     progress: Progress | None = None,
-    failed: Callable[[str, StageError], None] | None = None,
+    failed: Callable[[str, EdgekitError], None] | None = None,
 ) -> dict[str, Latency]:
-    """Check and time every job, interleaved, and return its latency by name.
+    """Return the latencies of ``examine``."""
+    examined = examine(
+        jobs, inputs, threads=threads, device=device, settings=settings, progress=progress, failed=failed
+    )
+    return examined.latencies
 
-    ``failed`` is told of a file that does not load or gives wrong values, and the others are timed without it.
+
+def examine(
+    jobs: Sequence[Job],
+    inputs: Path | None,
+    *,
+    threads: int,
+    device: Device,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    failed: Callable[[str, EdgekitError], None] | None = None,
+) -> Examined:
+    """Check every job's outputs on the device, then time all of them, interleaved.
+
+    ``failed`` is told of a file that does not load, crashes or gives wrong values, and the others are timed without it.
     ``inputs`` is an .npz keyed by input name, batch 1; without it the inputs are synthetic, good for timing
     alone. Raises StageError for a model that fails or computes NaN or wrong values, DeviceError for a
     process that dies or hangs; both name the artifact. No process outlives the call.
@@ -70,39 +101,44 @@ def measure(
     tell: Progress = progress or (lambda done, what: None)
     if len({job.name for job in jobs}) != len(jobs):
         raise StageError("two artifacts to measure have the same name")
-    if not jobs:
-        return {}
     facts = device.describe()
+    if not jobs:
+        return Examined(facts, facts, {}, {})
     with ExitStack() as stack:
         running = []
         for index, job in enumerate(jobs):
             tell(0.3 * index / len(jobs), f"loading {job.name}")
             try:
-                running.append(_prepare(job, inputs, threads, device, settings, stack))
-            except StageError as error:
+                running.append(_prepare(job, inputs, threads, device, settings, stack, facts["emulated"]))
+            except (StageError, CrashedError) as error:
                 if failed is None:
                     raise
                 failed(job.name, error)
-        if not running:
-            return {}
+        differences = {one.job.name: one.difference for one in running}
+        if not running or facts["emulated"]:
+            return Examined(facts, facts, differences, {})
         before = [_ask(r, "usage", settings) for r in running]
         _time_in_turns(running, settings, tell)
         others = load_of_others(before, [_ask(r, "usage", settings) for r in running])
+        after = device.describe()
         peaks = {r.job.name: _ask(r, "memory", settings)["peak_bytes"] for r in running}
     latencies = {}
     for index, done in enumerate(running):
         tell(0.8 + 0.2 * index / len(running), f"per-op times of {done.job.name}")
         ops, note = _op_times(done.job, threads, device, settings)
         latency = _latency(done, facts, threads, device, peaks[done.job.name])
-        seen = {"busy": is_busy(others, facts["cores"]), "emulated": facts["emulated"]}
-        flags = latency.flags + [flag for flag, raised in seen.items() if raised]
-        latencies[done.job.name] = latency.model_copy(update={"ops": ops, "ops_note": note, "flags": flags})
+        flags = set(latency.flags)
+        if after.get("slowed_by"):
+            flags.add("throttled")
+        if is_busy(others, facts["cores"]):
+            flags.add("busy")
+        latencies[done.job.name] = latency.model_copy(update={"ops": ops, "ops_note": note, "flags": sorted(flags)})
     tell(1.0, "measured")
-    return latencies
+    return Examined(facts, after, differences, latencies)
 
 
 def _prepare(
-    job: Job, inputs: Path | None, threads: int, device: Device, settings: Settings, stack: ExitStack
+    job: Job, inputs: Path | None, threads: int, device: Device, settings: Settings, stack: ExitStack, emulated: bool
 ) -> _Running:
     """Start the job's process, load, check the outputs, warm up and plan its visits."""
     session = stack.enter_context(device.connect(job.name))
@@ -116,14 +152,16 @@ def _prepare(
         seed=settings.seed,
     )
     outputs = session.ask("outputs", settings.timeout_s)["outputs"]
-    check_outputs(job.name, outputs, job.expected, job.tolerance)
+    difference = check_outputs(job.name, outputs, job.expected, job.tolerance)
+    if emulated:
+        return _Running(job, session, loaded, 0, Visit(0, 0, 0, 0.0), difference)
     warm = session.ask(
         "warmup",
         max(settings.timeout_s, _PATIENCE * settings.warmup_calls * loaded["first_call_ns"] / 1e9),
         calls=settings.warmup_calls,
         seconds=settings.warmup_s,
     )
-    return _Running(job, session, loaded, warm["calls"], plan_visit(warm["fastest_ns"], settings))
+    return _Running(job, session, loaded, warm["calls"], plan_visit(warm["fastest_ns"], settings), difference)
 
 
 def _time_in_turns(running: Sequence[_Running], settings: Settings, tell: Progress) -> None:
@@ -158,6 +196,8 @@ def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tup
             reply = session.ask(
                 "ops", _OPS_TIMEOUT_S, path=job.path, format=job.format, threads=threads, runs=settings.ops_runs
             )
+    except DroppedError:
+        raise
     except (StageError, DeviceError, DependencyError) as error:
         return [], f"the runtime gave no per-op times: {error.message[:_WORDS_OF_A_NOTE]}"
     return [OpTime(**op) for op in reply["ops"]], ""

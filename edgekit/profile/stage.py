@@ -1,16 +1,19 @@
-"""The profile stage's latency half: all artifacts of one format, timed in turns on one device."""
+"""The profile stage's latency half: all artifacts of one format, timed in turns, here or on a connected device."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.devices import open_device
-from edgekit.errors import StageError
-from edgekit.profile.latency import Job, measure
-from edgekit.profile.reference import with_reference
+from edgekit.errors import EdgekitError
+from edgekit.profile.latency import Examined, Job, examine, measure
+from edgekit.profile.reference import expected_tolerance, with_reference
 from edgekit.profile.schedule import Settings
 from edgekit.progress import Progress
+from edgekit.report.schema import DeviceRun, DeviceState
 
 # the same library computed the expected outputs in this build; one int8 step may round the other way
 _TOLERANCE = 2 / 255
@@ -22,21 +25,14 @@ def latency(
 ) -> dict[str, Any]:  # fmt: skip
     """Time every job, interleaved. ``jobs``: name, format, path, expected.
 
-    Off this host, a job without expected outputs gets those that this host computes.
     Returns ``measured``, a Latency per name, as JSON, and ``failed``, the message per name of a file that does
     not run or computes wrong values. Raises StageError when all of them fail.
     """
-    failed: dict[str, StageError] = {}
+    failed: dict[str, EdgekitError] = {}
     wanted = [
         Job(job["name"], job["path"], job["format"], expected=job["expected"], tolerance=_TOLERANCE) for job in jobs
     ]
-    opened = open_device(device)
-    if opened.place == "device":
-        wanted = [
-            job if job.expected else with_reference(job, inputs, settings["seed"], out / f"reference-{index}")
-            for index, job in enumerate(wanted)
-        ]
-    with opened:
+    with open_device(device) as opened:
         measured = measure(
             wanted, inputs, threads=threads, device=opened, settings=Settings(**settings), progress=progress,
             failed=failed.__setitem__,
@@ -47,3 +43,55 @@ def latency(
         "measured": {name: figure.model_dump() for name, figure in measured.items()},
         "failed": {name: error.message for name, error in failed.items()},
     }
+
+
+def on_device(
+    *, out: Path, progress: Progress, jobs: list[dict[str, Any]], inputs: Path | None, threads: int,
+    device: str, settings: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Hold every job's outputs on the device against this host's, then time them there, interleaved.
+
+    ``jobs``: name, format, path, expected; without ``expected`` this host's runtime is asked first.
+    Returns ``runs``, a DeviceRun per name, as JSON, and ``failed``, the message per name of a file that does not
+    run there or computes wrong values. Raises DeviceError where the device fails, or the first file's error
+    where all of them fail.
+    """
+    wanted = []
+    for index, job in enumerate(jobs):
+        one = Job(job["name"], job["path"], job["format"], expected=job["expected"])
+        if one.expected:
+            one = replace(one, tolerance=expected_tolerance(one.path, one.format))
+        else:
+            one = with_reference(one, inputs, settings["seed"], out / f"reference-{index}")
+        wanted.append(one)
+    failed: dict[str, EdgekitError] = {}
+    progress(0.0, f"waiting for {device}")
+    with open_device(device) as opened:
+        examined = examine(
+            wanted, inputs, threads=threads, device=opened, settings=Settings(**settings), progress=progress,
+            failed=failed.__setitem__,
+        )  # fmt: skip
+    if not examined.differences and failed:
+        raise next(iter(failed.values()))
+    return {
+        "runs": {name: _run(opened.name, name, examined).model_dump() for name in examined.differences},
+        "failed": {name: error.message for name, error in failed.items()},
+    }
+
+
+def _run(device: str, name: str, examined: Examined) -> DeviceRun:
+    facts = examined.before
+    return DeviceRun(
+        device=device,
+        machine=f"{facts['cpu']}, {facts['cores']} cores",
+        system=facts["system"],
+        emulated=facts["emulated"],
+        difference=examined.differences[name],
+        latency=examined.latencies.get(name),
+        before=_state(examined.before),
+        after=_state(examined.after),
+    )
+
+
+def _state(facts: Mapping[str, Any]) -> DeviceState:
+    return DeviceState(**{name: facts[name] for name in DeviceState.model_fields if name in facts})

@@ -120,6 +120,34 @@ class Latency(Model):
     ops_note: str = Field(default="", description="why there are no per-op times, if so")
 
 
+class DeviceState(Model):
+    """What of a device may change while it measures; "" or null where it does not say."""
+
+    load: float | None = None
+    governor: str = ""
+    frequency_mhz: float | None = None
+    max_frequency_mhz: float | None = None
+    temperature_c: float | None = None
+    slowed_by: list[str] = Field(default=[], description="e.g. under-voltage, throttled: now, not since boot")
+    power_mode: str = Field(default="", description="of a Jetson, e.g. MAXN")
+
+
+class DeviceRun(Model):
+    """One artifact on a connected device: its outputs held against the host's first, then timed."""
+
+    device: str = Field(description="its address")
+    machine: str
+    system: str
+    emulated: bool = Field(description="an emulator computes right, but its time means nothing: none is reported")
+    difference: float | None = Field(
+        description="largest difference from the host's outputs: steps of an integer output, share of the range of a "
+        "float one; 0 is bit-equal, null was not compared"
+    )
+    latency: Latency | None = None
+    before: DeviceState
+    after: DeviceState
+
+
 class TriedPlan(Model):
     """One plan that was emitted and run while searching."""
 
@@ -166,6 +194,8 @@ class Variant(Model):
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     latency_note: str = Field(default="", description="why there is no latency, if so")
+    host_latency: Latency | None = Field(default=None, description="the host's, where latency is a device's")
+    device: DeviceRun | None = Field(default=None, description="its latency is the one above")
     speedup: float | None = Field(default=None, description="baseline min_ms / this min_ms, interleaved in one run")
     speedup_p50: float | None = None
     status: Status

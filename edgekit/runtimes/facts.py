@@ -8,20 +8,25 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 from typing import Any
 
 MARK = "@edgekit "
-_GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+_CPU0 = "/sys/devices/system/cpu/cpu0/cpufreq"
 _BOARD = "/proc/device-tree/model"
 _TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 _X86_VENDORS = ("GenuineIntel", "AuthenticAMD")
+_EMULATED = "EDGEKIT_EMULATED"  # environment: set where an emulator cannot be told from the inside
+_ANSWER_S = 5
+# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled: bits 0 to 3 are now, 16 to 19 since boot
+_THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 
 
 def facts() -> dict[str, Any]:
-    """Return CPU model, usable cores, memory, system, load; "" or None where the system does not say."""
+    """Return CPU model, usable cores, memory, system, and its state of now; "" or None where it does not say."""
     cpuinfo = _text("/proc/cpuinfo")
-    temperature = _text(_TEMPERATURE)
     return {
         "cpu": _board() or _field(cpuinfo, "model name") or platform.processor() or platform.machine(),
         "cores": cores(),
@@ -29,12 +34,50 @@ def facts() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "load": load(),
-        "governor": _text(_GOVERNOR),
-        "temperature_c": int(temperature) / 1000 if temperature.lstrip("-").isdigit() else None,
-        # qemu-user passes the host's /proc through: an ARM process that sees an x86 CPU is emulated.
-        "emulated": platform.machine() in ("aarch64", "armv7l") and any(v in cpuinfo for v in _X86_VENDORS),
+        "emulated": is_emulated(cpuinfo),
+        **state(),
     }
+
+
+def state() -> dict[str, Any]:
+    """Return what may change while something is measured: load, governor, frequency, heat, what slows it down."""
+    temperature = _text(_TEMPERATURE)
+    return {
+        "load": load(),
+        "governor": _text(f"{_CPU0}/scaling_governor"),
+        "frequency_mhz": _mhz("scaling_cur_freq"),
+        "max_frequency_mhz": _mhz("scaling_max_freq"),
+        "temperature_c": int(temperature) / 1000 if temperature.lstrip("-").isdigit() else None,
+        "slowed_by": slowed_by(_said("vcgencmd", "get_throttled")),
+        "power_mode": power_mode(_said("nvpmodel", "-q")),
+    }
+
+
+def is_emulated(cpuinfo: str) -> bool:
+    """Say whether an ARM program runs on something else: figures of time and memory are worth nothing then."""
+    if os.environ.get(_EMULATED):
+        return True
+    if platform.machine() not in ("aarch64", "armv7l", "armv6l"):
+        return False
+    # qemu-user passes most of the host's /proc through: its CPU, and its own name in front of other processes'.
+    starter = _text(f"/proc/{os.getppid()}/cmdline")
+    virtual = "linux,dummy-virt" in _text("/proc/device-tree/compatible")  # qemu-system -M virt
+    return virtual or "qemu-" in starter.partition("\0")[0] or any(vendor in cpuinfo for vendor in _X86_VENDORS)
+
+
+def slowed_by(get_throttled: str) -> list[str]:
+    """Read ``vcgencmd get_throttled`` of a Raspberry Pi, e.g. ``throttled=0x50005``: what slows it down now."""
+    digits = get_throttled.strip().partition("=0x")[2]
+    try:
+        bits = int(digits, 16)
+    except ValueError:
+        return []
+    return [name for bit, name in enumerate(_THROTTLED) if bits >> bit & 1]
+
+
+def power_mode(nvpmodel: str) -> str:
+    """Read ``nvpmodel -q`` of a Jetson, e.g. ``NV Power Mode: MAXN``; "" on anything else."""
+    return _field(nvpmodel, "NV Power Mode")
 
 
 def cores() -> int:
@@ -55,6 +98,23 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+def _mhz(name: str) -> float | None:
+    kilohertz = _text(f"{_CPU0}/{name}")
+    return int(kilohertz) / 1000 if kilohertz.isdigit() else None
+
+
+def _said(*command: str) -> str:
+    """Return what a program of the board prints, "" where there is no such program."""
+    program = shutil.which(command[0])
+    if program is None:
+        return ""
+    try:
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=_ANSWER_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
 
 
 def _board() -> str:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import machines
@@ -37,20 +36,6 @@ TIMEOUT_S = 60.0
 NOTICED_S = 15.0  # a device that is gone is noticed within this
 ENDLESS = {"samples": 10**9, "calls_per_sample": 1, "lead_in": 0, "limit_s": 60}
 DOUBLE = '<ir_version: 8, opset_import: ["" : 18]> g (float[1,3] x) => (float[1,3] y) { y = Add(x, x) }'
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    folder = tmp_path_factory.mktemp("sshd")
-    with machines.sshd(folder, {"XDG_CACHE_HOME": str(folder / "cache")}) as running:
-        yield running
-
-
-@pytest.fixture
-def board(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    monkeypatch.setenv(PROGRAM, server.program)
-    yield server
-    assert not list(server.runs.glob("run-*")), "something was left on the device"
 
 
 @pytest.fixture(scope="module")

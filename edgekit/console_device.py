@@ -1,0 +1,58 @@
+"""Draw what a connected device did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from edgekit.console import distinct, show_slowest_ops, show_times
+
+_STATES = (
+    ("governor", "{}"), ("power_mode", "mode {}"), ("frequency_mhz", "{:.0f} MHz"), ("temperature_c", "{:.1f} °C"),
+)  # fmt: skip
+
+
+def show_runs(runs: dict[str, Any]) -> None:
+    """Print whether each file computes there what it computes here, then its times; none of an emulated device."""
+    out = Console(highlight=False)
+    names = distinct(runs)
+    for name, run in runs.items():
+        out.print(f"[green]✓[/] {escape(names[name])}: {agreement(run['difference'])}")
+    first = next(iter(runs.values()))
+    where = f"on {escape(first['device'])} ({escape(first['machine'])}, {escape(first['system'])})"
+    timed = {name: run["latency"] for name, run in runs.items() if run["latency"]}
+    if not timed:
+        out.print(f"[dim]{where}: emulated, so it has no times worth reporting[/]")
+        return
+    out.print()
+    latency = show_times(out, timed)
+    out.print(
+        f"[dim]{where}, {latency['runtime']} {latency['runtime_version']}, {latency['threads']} thread(s)"
+        f"{_states(first)}[/]"
+    )
+    show_slowest_ops(out, timed)
+
+
+def agreement(difference: float | None) -> str:
+    """Say how the outputs there compare with this host's."""
+    if difference is None:
+        return "outputs not compared"
+    if difference == 0:
+        return "outputs equal to this host's, bit by bit"
+    if difference == 1:
+        return "outputs within one step of this host's"
+    return f"outputs within {difference:.1g} of their range of this host's"
+
+
+def _states(run: dict[str, Any]) -> str:
+    """Return the settings before, and after where they changed."""
+    parts = []
+    for key, form in _STATES:
+        before, after = run["before"][key], run["after"][key]
+        if before not in (None, ""):
+            text = form.format(before)
+            parts.append(text if before == after or after is None else f"{text} then {form.format(after)}")
+    parts += [f"slowed by: {what}" for what in run["after"]["slowed_by"]]
+    return "".join(f"; {part}" for part in parts)
