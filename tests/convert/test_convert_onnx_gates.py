@@ -42,7 +42,7 @@ def executed(content: bytes, folder: Path) -> Counter[str]:
 
 
 def test_a_gate_follows_the_product_that_reads_it(tmp_path: Path) -> None:
-    content, plan = planned(onnx_graphs.gated(), tmp_path)
+    _content, plan = planned(onnx_graphs.gated(), tmp_path)
     assert {decision.op: decision.precision for decision in plan.decisions}["g1"] == "int8"
     _, careful = planned(onnx_graphs.gated(), tmp_path, hazards=False)
     assert {decision.op: decision.precision for decision in careful.decisions}["g1"] == "float32"
@@ -71,7 +71,8 @@ def test_the_gate_keeps_its_name_and_its_values(tmp_path: Path) -> None:
         found = run(tapped.SerializeToString(), sample, ["g1"])[0]
         step = 1.5 * (plan.ranges["c1"][1] - plan.ranges["c1"][0]) / 255 / 6  # of c1, seen through the slope of 1/6
         assert np.abs(expected - found).max() < step + 1 / 255
-        assert found.min() >= 0.0 and found.max() <= 1.0
+        assert found.min() >= 0.0
+        assert found.max() <= 1.0
 
 
 @pytest.mark.parametrize("scheme", ["tensorrt"])
