@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from edgekit.devices.browser_address import Address, parse
 from edgekit.devices.browser_launch import Launched, launch
 from edgekit.devices.process_tree import cpu_seconds
 from edgekit.errors import (
     DeviceError,
     DroppedError,
-    RecipeError,
     StageError,
     TimedOutError,
     UnreachableError,
@@ -27,22 +27,11 @@ from edgekit.runtimes.web import WEB_RUNTIMES, WebRuntime
 from edgekit.runtimes.web.assets import package_version
 from edgekit.runtimes.web.server import PageServer
 
-ACCELERATORS = ("wasm", "webgpu")
-_ADDRESS = re.compile(r"browser(?::(?P<accelerator>\w+))?(?:@(?P<host>[^/]+):(?P<port>\d+)(?:/(?P<token>[\w-]+))?)?")
 _SILENCE_S = 10.0  # the page beats every 2 s from a thread of its own
 _LOOK_S = 0.2
 _START_S = 30.0
 _BY_HAND_S = 900.0
 _SOFTWARE_GPU = re.compile(r"swiftshader|llvmpipe|lavapipe|basic render", re.IGNORECASE)
-
-
-class Address(NamedTuple):
-    """Where the page runs: in a browser started here, or, with ``host``, in whichever opens its address."""
-
-    accelerator: str
-    host: str = ""
-    port: int = 0
-    token: str | None = None
 
 
 class BrowserDevice:
@@ -52,7 +41,7 @@ class BrowserDevice:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.name = f"browser:{address.accelerator}"
+        self.name = address.name
         self.page_facts: dict[str, Any] = {}
         self._numbers = count()
         self._stack = ExitStack()
@@ -295,10 +284,4 @@ def _gpu_name(gpu: dict[str, Any]) -> str:
 
 def open_device(name: str) -> BrowserDevice:
     """Return the device for ``browser[:wasm|webgpu][@HOST:PORT]``; with an address, the page is opened by hand."""
-    found = _ADDRESS.fullmatch(name)
-    accelerator = (found["accelerator"] or "wasm") if found else ""
-    if not found or accelerator not in ACCELERATORS:
-        raise RecipeError(
-            f"{name!r} is no browser.", "Write browser, browser:wasm or browser:webgpu, with @HOST:PORT to wait for one"
-        )
-    return BrowserDevice(Address(accelerator, found["host"] or "", int(found["port"] or 0), found["token"]))
+    return BrowserDevice(parse(name))

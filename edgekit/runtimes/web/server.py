@@ -44,8 +44,8 @@ _LARGEST_BODY = 1 << 30
 class PageServer:
     """One page's other end. ``call`` is for one thread at a time; leaving the context tells the page to stop."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, token: str | None = None) -> None:
-        self.token = token or new_token()
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, token: str = "") -> None:
+        self.token = token or secrets.token_hex(8)
         self.assets = Assets()
         self.last_seen = 0.0
         self.ended: DeviceError | DependencyError | None = None
@@ -227,8 +227,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
-
-
-def new_token() -> str:
-    """Return what only the page of one run knows."""
-    return secrets.token_urlsafe(9)
