@@ -39,6 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "console",
             "console_device",
             "console_diagnosis",
+            "console_page",
             "console_gate",
             "bug",
             "__main__",
