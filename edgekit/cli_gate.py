@@ -71,6 +71,35 @@ def check(
     raise typer.Exit(result.exit_code)
 
 
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="build folders or their report.json, two or more")
+    ],
+    markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put runs side by side, over commits or recipes: what ships on each target, against the first run.
+
+    It judges nothing: whether a run passes is what `edgekit check` says.
+    """
+    from edgekit import console_gate
+    from edgekit.errors import RecipeError
+    from edgekit.gate.compare import compare as side_by_side
+    from edgekit.report.comparison import render
+    from edgekit.report.json import load
+
+    names = [str(run) for run in runs]
+    if len(set(names)) < 2:
+        raise RecipeError("Comparing takes two different runs or more.", "edgekit compare RUN RUN ...")
+    comparison = side_by_side({name: load(run) for name, run in zip(names, runs, strict=True)})
+    if as_json:
+        print_json(comparison.model_dump(mode="json"))
+    elif markdown:
+        typer.echo(render(comparison), nl=False)
+    else:
+        console_gate.show_comparison(comparison)
+
+
 def _rendered(format: str, result: CheckResult, report: Report) -> str:
     from importlib import import_module
 
@@ -90,4 +119,4 @@ def _write(path: Path, text: str, *, append: bool = False) -> None:
         raise StageError(f"Cannot write {path}: {error.strerror or error}.", "Name another file.") from error
 
 
-COMMANDS = (check,)
+COMMANDS = (check, compare)
