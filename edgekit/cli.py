@@ -176,6 +176,7 @@ def diagnose(
     config: RecipeOption = Path("edgekit.toml"),
     samples: Annotated[int, typer.Option(min=1, help="test samples to compare on")] = 32,
     time_budget: TimeBudgetOption = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="write it as a page, too")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say why a quantized file answers otherwise than its float model: named causes, with proof and cure."""
@@ -184,11 +185,13 @@ def diagnose(
 
     seconds = _seconds(time_budget) if time_budget else 60.0
     with console.waiting("diagnosing") as progress:
-        found = single.diagnosis(artifact, against, config, samples, seconds, progress)
+        found = single.diagnosis(artifact, against, config, samples, seconds, progress, html)
     if as_json:
         print_json(found)
     else:
         console_diagnosis.show_diagnosis(Diagnosis.model_validate(found))
+        if html:
+            typer.echo(f"\nPage: {html}")
 
 
 for _command in (*cli_show.COMMANDS, *cli_gate.COMMANDS):

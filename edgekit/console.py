@@ -12,11 +12,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from edgekit.errors import EdgekitError
 from edgekit.plan import BuildPlan, Step
+from edgekit.report.diagnosis_section import summary
 from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.source import SourceInfo
 from edgekit.target import Target
@@ -152,6 +154,10 @@ def show_report(report: Report) -> None:
     for verdict in report.targets:
         mark = "[green]✓[/]" if verdict.outcome == "passed" else "[red]✗[/]"
         out.print(f"{mark} {escape(verdict.sentence)}")
+        for variant in verdict.variants:
+            if variant.diagnosis:
+                why = Padding(f"{escape(variant.name)}: {escape(summary(variant.diagnosis))}", (0, 0, 0, 2))
+                out.print(why, style="dim")
 
 
 _COLUMNS = (("target", "left"), ("variant", "left"), ("kB", "right"), ("ms", "right"), ("speed", "right"),

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from edgekit.diagnose.schema import Diagnosis, Layer, WorstSample
+from edgekit.diagnose.schema import Diagnosis, WorstSample
 
 _FINDINGS_SHOWN = 6
 _LAYERS_SHOWN = 10
@@ -85,7 +85,7 @@ def _outputs(out: Console, found: Diagnosis) -> None:
 
 
 def _layers(out: Console, found: Diagnosis) -> None:
-    ranked = sorted(found.layers, key=_harm, reverse=True)[:_LAYERS_SHOWN]
+    ranked = sorted(found.layers, key=lambda layer: layer.harm, reverse=True)[:_LAYERS_SHOWN]
     if not ranked:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -102,7 +102,3 @@ def _layers(out: Console, found: Diagnosis) -> None:
         )  # fmt: skip
     out.print()
     out.print(table)
-
-
-def _harm(layer: Layer) -> tuple[float, float]:
-    return layer.output_error or 0.0, -(layer.sqnr_db if layer.sqnr_db is not None else 1e9)

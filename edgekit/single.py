@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import recipe, worker
+from edgekit.diagnose.schema import Diagnosis
 from edgekit.errors import RecipeError, StageError
 from edgekit.progress import Progress
+from edgekit.report import diagnosis_page
 
 _FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 
@@ -62,9 +64,10 @@ def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]
 
 
 def diagnosis(
-    artifact: Path, against: Path | None, config: Path, samples: int, seconds: float, progress: Progress
-) -> dict[str, Any]:
-    """Compare a quantized file with its float model on test samples. Returns a Diagnosis, as JSON.
+    artifact: Path, against: Path | None, config: Path, samples: int, seconds: float, progress: Progress,
+    html: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare a quantized file with its float model on test samples. Returns a Diagnosis, as JSON; writes ``html``.
 
     The test samples show what calibration did not; nothing is decided on them.
     """
@@ -82,7 +85,16 @@ def diagnosis(
         "samples": samples,
         "seconds": seconds,
     }
-    return _run("edgekit.diagnose.run:run", arguments, "diagnosis", progress)
+    if html is not None and not html.resolve().parent.is_dir():
+        raise RecipeError(f"There is no folder {html.resolve().parent} to write {html.name} to.")
+    found = _run("edgekit.diagnose.run:run", arguments, "diagnosis", progress)
+    if html is not None:
+        page = diagnosis_page.render(Diagnosis.model_validate(found), str(artifact), str(float_model))
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise StageError(f"Cannot write {html}: {error.strerror or error}.", "Name another file.") from error
+    return found
 
 
 def _test_data(wanted: recipe.Recipe) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from edgekit.diagnose.schema import ClassAgreement, Diagnosis, Finding, Layer, OutputError, WorstSample
 from edgekit.profile.verdict import Budget, judge
 from edgekit.report.schema import (
     Accuracy,
@@ -143,12 +144,60 @@ def pixel() -> TargetReport:
     return judge("pixel-8", "Pixel 8", "android", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True)
 
 
+def diagnosis(name: str = "stem_hard_swish") -> Diagnosis:
+    """Blame one of twelve layers; nothing is known of the input, and the last is float."""
+    layers = [
+        Layer(
+            tensor=name if index == 3 else f"block{index}_relu", counterpart=f"t{index}", op="CONV_2D",
+            sqnr_db=44.0 - index, cosine=0.99, low=0.0, high=6.0 + index, scale=0.024, zero_point=-128, range_low=0.0,
+            range_high=6.1, range_used=0.98, clipped_low=0.0, clipped_high=0.01 * (index == 3),
+            unevenness=2.0, output_error=0.47 if index == 3 else 0.004 * index, weights_output_error=0.001 * index,
+        )
+        for index in range(1, 11)
+    ]  # fmt: skip
+    image = Layer(tensor="image", counterpart="image", op="", sqnr_db=None, cosine=None, low=0.0, high=1.0)
+    boxes = Layer(tensor="boxes", counterpart="boxes", op="CONV_2D", sqnr_db=21.0, cosine=0.9, low=-3.0, high=9.0)
+    return Diagnosis(
+        format="tflite",
+        samples=32,
+        findings=[
+            Finding(
+                cause="uneven-channels", harm="accuracy", blame=0.44, where=[name, "block1_relu", "x", "y"],
+                proof="its channels reach from 0.018 to 41.8", cure=f"Equalize its channels, or keep {name} in float.",
+            ),
+            Finding(cause="float-island", harm="latency", blame=0.02, where=[], proof="2 borders", cure="Use ReLU."),
+        ],
+        layers=[image, *layers, boxes],
+        unmatched=[],
+        outputs=[
+            OutputError(output="boxes", relative_error=0.03, max_error=3.0),
+            OutputError(output="scores", relative_error=None, max_error=None),
+        ],
+        worst_samples=[
+            WorstSample(sample="0339.jpg", relative_error=0.8, lost=2),
+            WorstSample(sample="0007.jpg", relative_error=None, lost=0),
+        ],
+        classes=[
+            ClassAgreement(name="digit 3", count=15, agreement=0.87, float_metric=0.739, artifact_metric=0.433),
+            ClassAgreement(name="digit 4", count=0, agreement=None, float_metric=0.0, artifact_metric=0.0),
+        ],
+        metric=METRIC,
+        float_value=0.705,
+        artifact_value=0.587,
+        probes=165,
+        complete=False,
+    )  # fmt: skip
+
+
 def browser() -> TargetReport:
     """Nothing compressed stays inside the budget."""
     rows = [
         variant("float32", 0.612, 4_936_000, latency(41.0, "litert", {}, threads=2), "tflite"),
-        variant("int8", 0.588, 1_310_000, latency(19.5, "litert", {}, flags=["unstable", "busy"]), "tflite"),
-    ]
+        variant(
+            "int8", 0.588, 1_310_000, latency(19.5, "litert", {}, flags=["unstable", "busy"]), "tflite",
+            diagnosis=diagnosis(),
+        ),
+    ]  # fmt: skip
     return judge("browser", "Web browser", "browser", with_speedups(rows), Budget(accuracy_drop_points=0.6), timed=True)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from edgekit.diagnose.compare_layers import Comparison
 from edgekit.diagnose.gates import Gate
 from edgekit.diagnose.layout_trial import LayoutTrial
-from edgekit.diagnose.output_blame import WORTH_A_CURE, Blame, Tried
+from edgekit.diagnose.output_blame import WORTH_A_CURE, Blame, Tried, as_in_artifact
 from edgekit.diagnose.schema import Finding, Harm
 from edgekit.diagnose.weight_forms import OpWeights
 
@@ -159,7 +159,7 @@ def hard_swish(evidence: Evidence) -> Iterator[Finding]:
         tried = evidence.blame.gates.get(gate.name)
         if tried is None or tried.alone < WORTH_A_CURE or evidence.claimed & set(gate.tensors):
             continue
-        rounded = [name for name in gate.tensors if name in evidence.blame.tensors]
+        rounded = [name for name in gate.tensors if as_in_artifact(evidence.found.figures.get(name)) is not None]
         figures = evidence.found.figures[rounded[0]]
         evidence.claimed |= set(gate.tensors)
         cured = tried.cured_by("from -3")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit import tasks
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import causes, causes_calibration, causes_structure, causes_weights
@@ -63,6 +64,7 @@ def run(
     file = read_quantized(artifact, format)
     runner = open_runner(float_model, format)
     data = _Samples(dataset, runner, samples, labelled=task["kind"] != "generic")
+    _check_outputs(runner, data, task)
     refused = _refusals(artifact, format, file, data[0], runner.inputs, out)
     runs = not any(finding.cause == "does-not-run" for finding in refused)
     progress(0.1, "comparing layer by layer")
@@ -149,6 +151,12 @@ class _Samples(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
+
+
+def _check_outputs(runner: Runner, data: _Samples, task: dict[str, Any]) -> None:
+    """Raise RecipeError now, and not after a minute, where the outputs are not what the task reads."""
+    outputs = {name: np.asarray(array) for name, array in runner.run(data[0]).items()}
+    tasks.load(task["kind"]).decode(outputs, {**task, "classes": data.classes})
 
 
 def _refusals(

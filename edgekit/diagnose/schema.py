@@ -41,6 +41,11 @@ class Layer(Model):
         default=None, description="the same, with the artifact's weights in this op alone"
     )
 
+    @property
+    def harm(self) -> tuple[float, float]:
+        """Return what to rank layers by: the error at the outputs, then the layer's own noise."""
+        return max(self.output_error or 0.0, self.weights_output_error or 0.0), -(self.sqnr_db or 1e9)
+
 
 class Finding(Model):
     """One named cause. ``blame``: the relative error at the outputs that ``cure`` takes away (harm accuracy),

@@ -63,6 +63,14 @@ def count(value: int) -> str:
     return str(value)
 
 
+def percent(share: float | None) -> str:
+    """Return a share of 0 to 1, or a relative error, e.g. ``3.4 %``; None is one that is not known."""
+    if share is None:
+        return "unknown"
+    text = f"{100 * share:.0f}" if share >= 0.0995 or not share else f"{100 * share:.2g}" if share >= 1e-4 else "< 0.01"
+    return f"{text}{SPACE}%"
+
+
 def factor(value: float) -> str:
     """Return e.g. ``6.1x``; two digits near one, where one digit would hide the direction."""
     return f"{value:.2f}{TIMES}" if value < 1.2 else f"{value:.1f}{TIMES}" if value < 99.5 else f"{value:.0f}{TIMES}"

@@ -14,14 +14,16 @@ from edgekit.report.target_section import section
 
 def render(report: Report) -> str:
     """Return the page; everything that came from data is escaped."""
+    skip = tag("a", "Skip to the verdicts", href="#verdicts", class_="skip")
+    return page(f"{report.name}: edgekit report", _header(report), _main(report), _footer(report), skip=skip)
+
+
+def page(title: str, *parts: Markup, skip: Markup | None = None) -> str:
+    """Return ``parts`` as a whole page with its style inside; ``skip`` is the link that comes before them."""
     folder = files("edgekit.report")
     template = Template((folder / "page.html").read_text(encoding="utf-8"))
     style = (folder / "page.css").read_text(encoding="utf-8")
-    body = join(
-        tag("a", "Skip to the verdicts", href="#verdicts", class_="skip"),
-        tag("div", _header(report), _main(report), _footer(report), class_="wide"),
-    )
-    return template.substitute(title=escape(f"{report.name}: edgekit report"), style=style, body=body)
+    return template.substitute(title=escape(title), style=style, body=join(skip, tag("div", *parts, class_="wide")))
 
 
 def _header(report: Report) -> Markup:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
+from edgekit.report.diagnosis_section import summary
 from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.report.search_section import sentence
 
@@ -96,6 +97,7 @@ def _details(target: TargetReport) -> list[str]:
     notes = [f"- {text(v.name)}: {text(v.cause)}" for v in target.variants if v.cause]
     notes += [f"- {text(v.name)}: {text(warning)}" for v in target.variants for warning in v.warnings]
     notes += [f"- {text(v.name)}: {text(sentence(v.search))}" for v in target.variants if v.search]
+    notes += [f"- {text(v.name)}, why: {text(summary(v.diagnosis))}" for v in target.variants if v.diagnosis]
     notes += [
         f"- {text(v.name)}: {text(figures.FLAG_WORDS.get(flag, flag))}"
         for v in target.variants

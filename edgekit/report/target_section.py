@@ -8,6 +8,7 @@ from edgekit.report.charts.distribution import distribution
 from edgekit.report.charts.ops import ops
 from edgekit.report.charts.pareto import pareto
 from edgekit.report.charts.steps import steps
+from edgekit.report.diagnosis_section import diagnosis_section
 from edgekit.report.markup import Markup, join, tag
 from edgekit.report.per_class import per_class
 from edgekit.report.schema import TargetReport, Variant
@@ -30,6 +31,7 @@ def section(target: TargetReport, index: int) -> Markup:
         tag("div", head, verdict, timing, class_="intro"),
         tag("div", _variants(target), class_="panel"),
         tag("div", _left(target), _right(target), class_="pair"),
+        diagnosis_section(target),
         _step_table(target),
         per_class(target),
         search_section(target),

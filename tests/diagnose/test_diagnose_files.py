@@ -16,6 +16,7 @@ from faults import Fault
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from edgekit.dataset import Boxes
+from edgekit.diagnose import output_blame
 from edgekit.diagnose.agreement import agreement
 from edgekit.diagnose.causes import SMALL_BLAME
 from edgekit.diagnose.labels import against_labels
@@ -176,6 +177,16 @@ def test_the_time_limit_holds(format: str, tmp_path: Path) -> None:
     assert not diagnosis.complete
     assert diagnosis.findings[0].cause == fault.cause  # the groups are tried first
     assert len(diagnosis.layers) > 5
+
+
+def test_a_gate_is_named_though_there_was_no_time_for_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_blame, "_SHARE_FOR_SINGLES", 0.0)
+    fault = faults.wide_hard_swish("tflite", tmp_path)
+    diagnosis = diagnose(fault.float_file, faults.quantize(fault, tmp_path), fault.evaluation, tmp_path)
+    assert (diagnosis.findings[0].cause, diagnosis.complete) == ("hard-swish", False)
+    assert all(layer.output_error is None for layer in diagnosis.layers)
 
 
 @pytest.mark.parametrize("format", FORMATS)

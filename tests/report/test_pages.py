@@ -10,10 +10,11 @@ from importlib import import_module
 from xml.etree import ElementTree
 
 import pytest
-from report_example import example, latency, variant, with_speedups
+from report_example import diagnosis, example, latency, variant, with_speedups
 
 from edgekit.profile.verdict import Budget, judge
-from edgekit.report import FORMATS, figures, html, markdown
+from edgekit.report import FORMATS, diagnosis_page, figures, html, markdown
+from edgekit.report.charts.layers import layers
 from edgekit.report.schema import Report, TargetReport
 
 HOSTILE = "<script>alert('x')</script> \"&amp;\" | `a` $style"
@@ -61,6 +62,7 @@ def hostile() -> Report:
                     "cause": HOSTILE,
                     "latency_note": HOSTILE,
                     "warnings": [HOSTILE],
+                    "diagnosis": row.diagnosis and diagnosis(HOSTILE),
                 }
             )
             for row in target.variants
@@ -161,6 +163,47 @@ def test_html_fetches_nothing() -> None:
         for name in ("src", "href", "xlink:href", "action", "srcset"):
             assert (attributes.get(name) or "#").startswith("#")
     assert set(re.findall(r"https?://[^\"' <]+", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_a_loss_is_explained_in_every_format() -> None:
+    page = Page(html.render(example())).text
+    for part in (
+        "1. uneven channels", "its channels reach from 0.018 to 41.8", "Equalize its channels", "and 1 more",
+        "on 32 test samples; 165 single changes", "Time was up", "not a finite number", "0339.jpg", "digit 3", "0.433",
+        "nothing to agree with", "Right in float, lost here",
+    ):  # fmt: skip
+        assert part in page, part
+    text = unescaped(markdown.render(example()))
+    assert "int8, why: uneven channels at stem_hard_swish (44" in text
+    assert "Equalize its channels" in text
+
+
+def test_a_diagnosis_has_a_page_of_its_own() -> None:
+    text = diagnosis_page.render(diagnosis(), "out/model.tflite", "out/float.tflite")
+    page = Page(text).text
+    assert "out/model.tflite (tflite) against out/float.tflite" in page
+    assert "1. uneven channels" in page
+    assert "<script" not in diagnosis_page.render(diagnosis(HOSTILE), HOSTILE, HOSTILE)
+    nothing = diagnosis().model_copy(update={"findings": [], "layers": [], "outputs": [], "classes": []})
+    empty = Page(diagnosis_page.render(nothing, "model.tflite", "float.tflite")).text
+    assert "Nothing to blame" in empty
+    assert "No layer was tried" in empty
+
+
+def test_the_chart_names_the_worst_layer_and_keeps_the_order() -> None:
+    picture = ElementTree.fromstring(layers("int8", diagnosis().layers))
+    texts = [element.text for element in picture.iter() if element.tag.endswith("text")]
+    assert "stem_hard_swish" in texts
+    assert "block1_relu" not in texts  # too small to name
+    bars = [element for element in picture.iter() if "layer" in element.attrib.get("class", "").split()]
+    rects = [element for element in bars if element.tag.endswith("rect")]
+    dots = [element for element in bars if element.tag.endswith("circle")]
+    assert len(rects) == 20  # output and weights of ten layers
+    assert len(dots) == 11  # the input has no noise
+    places = [float(element.attrib["x"]) for element in rects]
+    assert places == sorted(places)
+    tallest = max(rects, key=lambda element: float(element.attrib["height"]))
+    assert tallest is rects[4]
 
 
 def test_html_escapes_hostile_text_everywhere() -> None:
@@ -268,6 +311,14 @@ def test_a_report_without_targets_is_no_success() -> None:
 )
 def test_sizes_are_decimal(value: int, text: str) -> None:
     assert figures.size(value).replace("\u00a0", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0 %"), (5e-5, "< 0.01 %"), (0.0031, "0.31 %"), (0.052, "5.2 %"), (0.47, "47 %"), (None, "unknown")],
+)
+def test_percent(value: float | None, text: str) -> None:
+    assert figures.percent(value).replace("\u00a0", " ") == text
 
 
 @pytest.mark.parametrize(
