@@ -129,6 +129,8 @@ def profile(
         str, typer.Option("--device", "-d", help="local, ssh://user@host[:port] or browser[:wasm|webgpu]")
     ] = "local",
     seconds: Annotated[float, typer.Option(min=0.1, help="at least this long for each file")] = 2.0,
+    serve: Annotated[bool, typer.Option("--serve", help="wait for a browser that you open, e.g. a phone's")] = False,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="where --serve serves its page")] = "127.0.0.1:8765",
     as_json: JsonOption = False,
 ) -> None:
     """Time files in their runtime, interleaved; min, p50, p90, p99, memory, per-op times.
@@ -137,6 +139,13 @@ def profile(
     """
     from edgekit import console, console_device, single
 
+    if serve:
+        from edgekit import console_page
+        from edgekit.devices import browser_address
+
+        page = browser_address.by_hand("browser" if device == "local" else device, listen)
+        device = page.device
+        console_page.show_page(page)
     with console.waiting("timing") as progress:
         if device == "local":
             measured = single.latency(artifact, threads, seconds, progress)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekit import recipe, worker
 from edgekit.diagnose.schema import Diagnosis
-from edgekit.errors import RecipeError, StageError
+from edgekit.errors import RecipeError, StageError, error_named
 from edgekit.progress import Progress
 from edgekit.report import diagnosis_page
 
@@ -43,8 +43,8 @@ def _timed(
     settings = {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
     arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings}
     timed = _run(function, arguments, "latency", progress)
-    for message in timed["failed"].values():
-        raise StageError(message)
+    for name, message in timed["failed"].items():
+        raise error_named(timed.get("errors", {}).get(name, "StageError"))(message)
     return timed
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.devices import Device, Session
-from edgekit.errors import CrashedError, DependencyError, DeviceError, DroppedError, EdgekitError, StageError
+from edgekit.errors import (
+    CrashedError,
+    DependencyError,
+    DeviceError,
+    DroppedError,
+    EdgekitError,
+    StageError,
+    UnsupportedError,
+)
 from edgekit.profile.correctness import check_outputs
 from edgekit.profile.measurement import Conditions, Measurement, is_busy, load_of_others
 from edgekit.profile.schedule import Settings, Visit, plan_visit, visiting_order
@@ -94,8 +102,9 @@ def examine(
 
     ``failed`` is told of a file that does not load, crashes or gives wrong values, and the others are timed without it.
     ``inputs`` is an .npz keyed by input name, batch 1; without it the inputs are synthetic, good for timing
-    alone. Raises StageError for a model that fails or computes NaN or wrong values, DeviceError for a
-    process that dies or hangs; both name the artifact. No process outlives the call.
+    alone. Raises StageError for a model that fails or computes NaN or wrong values, UnsupportedError for one that
+    the runtime there refuses, DeviceError for a process that dies or hangs; all name the artifact. No process
+    outlives the call.
     """
     settings = settings or Settings()
     tell: Progress = progress or (lambda done, what: None)
@@ -110,7 +119,7 @@ def examine(
             tell(0.3 * index / len(jobs), f"loading {job.name}")
             try:
                 running.append(_prepare(job, inputs, threads, device, settings, stack, facts["emulated"]))
-            except (StageError, CrashedError) as error:
+            except (StageError, UnsupportedError, CrashedError) as error:
                 if failed is None:
                     raise
                 failed(job.name, error)
@@ -132,6 +141,8 @@ def examine(
             flags.add("throttled")
         if is_busy(others, facts["cores"]):
             flags.add("busy")
+        if done.loaded.get("fallback"):
+            flags.add("cpu_fallback")
         latencies[done.job.name] = latency.model_copy(update={"ops": ops, "ops_note": note, "flags": sorted(flags)})
     tell(1.0, "measured")
     return Examined(facts, after, differences, latencies)
@@ -161,7 +172,8 @@ def _prepare(
         calls=settings.warmup_calls,
         seconds=settings.warmup_s,
     )
-    return _Running(job, session, loaded, warm["calls"], plan_visit(warm["fastest_ns"], settings), difference)
+    visit = plan_visit(warm["fastest_ns"], settings, loaded.get("timer_step_ns", 1))
+    return _Running(job, session, loaded, warm["calls"], visit, difference)
 
 
 def _time_in_turns(running: Sequence[_Running], settings: Settings, tell: Progress) -> None:

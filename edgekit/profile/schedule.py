@@ -10,6 +10,9 @@ from math import ceil
 TIMER_FLOOR_NS = 200_000
 """A shorter call is timed in batches: the clock and Python's loop cost some 100 ns, and jitter more."""
 
+CLOCK_STEPS = 50
+"""A sample is at least this many steps of the clock long: known to 2 %. A browser's step is 5 us to 1 ms."""
+
 _FEWEST_SAMPLES = 5
 _SLOW_CALL_NS = 100_000_000  # next to this, a cold cache costs nothing: no lead-in
 
@@ -47,9 +50,9 @@ class Visit:
     expected_s: float
 
 
-def plan_visit(fastest_ns: int, settings: Settings) -> Visit:
+def plan_visit(fastest_ns: int, settings: Settings, clock_step_ns: int = 1) -> Visit:
     """Split what one artifact needs over the rounds. ``fastest_ns`` is one call, as seen in the warm-up."""
-    calls = ceil(TIMER_FLOOR_NS / fastest_ns)
+    calls = ceil(max(TIMER_FLOOR_NS, CLOCK_STEPS * clock_step_ns) / fastest_ns)
     sample_s = fastest_ns * calls / 1e9
     wanted = max(settings.samples, ceil(settings.seconds / sample_s))
     affordable = max(_FEWEST_SAMPLES, int(settings.limit_s / sample_s))

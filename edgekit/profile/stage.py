@@ -52,9 +52,9 @@ def on_device(
     """Hold every job's outputs on the device against this host's, then time them there, interleaved.
 
     ``jobs``: name, format, path, expected; without ``expected`` this host's runtime is asked first.
-    Returns ``runs``, a DeviceRun per name, as JSON, and ``failed``, the message per name of a file that does not
-    run there or computes wrong values. Raises DeviceError where the device fails, or the first file's error
-    where all of them fail.
+    Returns ``runs``, a DeviceRun per name, as JSON, and ``failed`` and ``errors``, message and class per name of a
+    file that does not run there or computes wrong values. Raises DeviceError where the device fails, or the first
+    file's error where all of them fail.
     """
     wanted = []
     for index, job in enumerate(jobs):
@@ -65,8 +65,9 @@ def on_device(
             one = with_reference(one, inputs, settings["seed"], out / f"reference-{index}")
         wanted.append(one)
     failed: dict[str, EdgekitError] = {}
-    progress(0.0, f"waiting for {device}")
-    with open_device(device) as opened:
+    opened = open_device(device)
+    progress(0.0, f"waiting for {opened.name}")
+    with opened:
         examined = examine(
             wanted, inputs, threads=threads, device=opened, settings=Settings(**settings), progress=progress,
             failed=failed.__setitem__,
@@ -76,6 +77,7 @@ def on_device(
     return {
         "runs": {name: _run(opened.name, name, examined).model_dump() for name in examined.differences},
         "failed": {name: error.message for name, error in failed.items()},
+        "errors": {name: type(error).__name__ for name, error in failed.items()},
     }
 
 

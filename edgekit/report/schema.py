@@ -114,7 +114,10 @@ class Latency(Model):
     calls_per_sample: int = Field(description="calls in one timed group; 1 where a call is far above timer noise")
     load_ms: float
     first_call_ms: float
-    peak_memory_bytes: int = Field(description="VmHWM of a fresh process that loaded and ran only this artifact")
+    peak_memory_bytes: int = Field(
+        description="VmHWM of a fresh process that loaded and ran only this artifact; in a browser "
+        "the WebAssembly memory of its runtime"
+    )
     flags: list[str] = Field(default=[], description="unstable | throttled | busy | emulated | cpu_fallback")
     ops: list[OpTime] = Field(default=[], description="empty where the runtime gives none")
     ops_note: str = Field(default="", description="why there are no per-op times, if so")

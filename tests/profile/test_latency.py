@@ -61,6 +61,9 @@ class TestSchedule:
         assert plan_visit(10_000, Settings()).calls_per_sample == 20
         assert plan_visit(300_000, Settings()).calls_per_sample == 1
 
+    def test_a_coarse_clock_takes_longer_batches(self) -> None:
+        assert plan_visit(10_000, Settings(), clock_step_ns=100_000).calls_per_sample == 500
+
     def test_samples_and_seconds_are_both_reached(self) -> None:
         settings = Settings(samples=50, seconds=2, limit_s=10, rounds=10)
         assert plan_visit(1_000_000, settings).samples * 10 == 2000  # 1 ms: 2 s decide
