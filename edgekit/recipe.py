@@ -36,12 +36,16 @@ class ModelTable(Table):
 
 class TaskTable(Table):
     kind: TaskKind = "generic"
-    decoder: Literal["boxes_scores"] = Field(
+    decoder: Literal["boxes_scores", "rows", "final"] = Field(
         "boxes_scores",
-        description="detection: outputs boxes (N, 4) xyxy in pixels and scores (N, C) in [0, 1]",
+        description="detection: boxes_scores: two outputs, boxes (N, 4) and scores (N, C) in [0, 1]; rows: one output,"
+        " the box then the scores of a row, (N, 4 + C) or (4 + C, N); final: rows of box, score and class after NMS",
     )
     boxes_output: str = "boxes"
     scores_output: str = "scores"
+    detections_output: str = Field("detections", description="what decoders rows and final read")
+    box_format: Literal["xyxy", "yxyx", "cxcywh"] = Field("xyxy", description="corners, or centre and size, in pixels")
+    objectness: bool = Field(False, description="rows: a number between box and scores that multiplies the scores")
     score_threshold: float = Field(0.05, ge=0, lt=1)
     nms_iou: float = Field(0.5, gt=0, le=1)
     max_detections: int = Field(100, ge=1)

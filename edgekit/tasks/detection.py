@@ -14,6 +14,7 @@ from edgekit.errors import RecipeError, StageError
 from edgekit.tasks import Drop, Score
 from edgekit.tasks.average_precision import IOU_THRESHOLDS, iou, match_detections, mean_average_precision
 from edgekit.tasks.bootstrap import drop_from, resample_weights
+from edgekit.tasks.decoders import RAW, final
 
 Array = npt.NDArray[Any]
 Prediction = dict[str, Array]
@@ -39,24 +40,14 @@ def check_truth(truth: Any, classes: Sequence[str]) -> None:
 def decode(outputs: Prediction, task: dict[str, Any]) -> Prediction:
     """Return ``boxes`` (n, 4) xyxy in pixels, ``scores`` (n,) and ``classes`` (n,), best first, after NMS.
 
-    Reads boxes (1, N, 4) and scores (1, N, C). Raises RecipeError where the model has no such outputs.
+    ``task["decoder"]`` says how outputs are read. Raises RecipeError where the model has no such outputs.
     """
-    boxes = _output(outputs, "boxes_output", task)
-    scores = _output(outputs, "scores_output", task)
-    if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape != (1, scores.shape[1], 4):
-        raise RecipeError(
-            f"Detection reads boxes (1, N, 4) and scores (1, N, C); found {boxes.shape} and {scores.shape}.",
-            "Set task.boxes_output and task.scores_output to the outputs with these shapes.",
-        )
-    named = len(task.get("classes") or ())
-    if named and scores.shape[2] != named:
-        raise RecipeError(
-            f"Output {task['scores_output']!r} scores {scores.shape[2]} classes, task.classes names {named}."
-        )
-    corners = boxes[0].astype(np.float32)
-    corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2])
+    decoder = task.get("decoder", "boxes_scores")
+    if decoder == "final":
+        return final(outputs, task)
+    corners, scores = RAW[decoder](outputs, task)
     limit = max(_CANDIDATES, _CANDIDATES_PER_DETECTION * task["max_detections"])
-    anchor, category, confidence = _candidates(scores[0].astype(np.float32), task["score_threshold"], limit)
+    anchor, category, confidence = _candidates(scores, task["score_threshold"], limit)
     kept = _suppress(corners[anchor], category, task["nms_iou"], task["max_detections"])
     return {"boxes": corners[anchor[kept]], "scores": confidence[kept], "classes": category[kept]}
 
@@ -104,21 +95,6 @@ def agreement(baseline_predictions: Sequence[Prediction], predictions: Sequence[
     count = 1 + max(int(found["classes"].max(initial=0)) for found in (*baseline_predictions, *predictions))
     matches = match_detections(predictions, truth, count)
     return float(mean_average_precision(matches, np.ones((1, len(truth))))[0])
-
-
-def _output(outputs: Prediction, key: str, task: dict[str, Any]) -> Array:
-    name = task[key]
-    if name not in outputs:
-        raise RecipeError(
-            f"The model has no output {name!r}, which task.{key} names; it has {', '.join(sorted(outputs))}.",
-            f"Set task.{key} to one of them.",
-        )
-    if not np.issubdtype(outputs[name].dtype, np.floating):
-        raise RecipeError(
-            f"Output {name!r} holds {outputs[name].dtype} numbers; detection reads floats.",
-            "Keep the model's inputs and outputs float; the layers inside may be quantized.",
-        )
-    return outputs[name]
 
 
 def _candidates(scores: Array, threshold: float, limit: int) -> tuple[Array, Array, Array]:
