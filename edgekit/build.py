@@ -137,8 +137,13 @@ def _report(
         check=prepared.recipe.check,
         test_samples=prepared.test_samples,
         calibration_samples=prepared.calibration_samples,
-        warnings=list(prepared.plan.notes),
+        warnings=[*prepared.plan.notes, *_likeness(outcome)],
     )
+
+
+def _likeness(outcome: pipeline.Outcome) -> list[str]:
+    entry = outcome.entries.get(plan.LIKENESS)
+    return list(entry.result["notes"]) if entry else []
 
 
 def default_jobs() -> int:

@@ -74,6 +74,7 @@ def build(
     else:
         console.show_report(report)
         typer.echo(f"\nReport: {output / 'report.html'}  (also .md, .json)   Artifacts: {output / 'artifacts'}")
+    console.show_notes(note for note in report.warnings if note not in prepared.plan.notes)
     if check or before:
         result = judge(report, before, allow_different=allow_different)
         console_gate.show_check(result, everything=False, on_stderr=as_json)

@@ -84,6 +84,7 @@ class BuildPlan:
         return step.id
 
 
+LIKENESS = "likeness"
 KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
 TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
 ONNX = ("onnx", "onnxruntime", "onnxslim", "numpy")
@@ -120,6 +121,7 @@ class _Planner:
                 )
             for format in formats:
                 self._group(target, format)
+        self._likeness_step()
         self._latency_steps()
         return self.result
 
@@ -247,6 +249,20 @@ class _Planner:
         return self.result.add(Step(
             f"plan-{name}", "quantize", f"calibrate and search {name}", _SEARCH,
             arguments | searched, _FORMAT_LIBRARIES[format],
+        ))  # fmt: skip
+
+    def _likeness_step(self) -> None:
+        """Hold calibration against test samples, if ranges are calibrated at all; test labels are not handed over."""
+        calibrated = [row.format for group in self.result.groups for row in group.rows if row.precision == "int8"]
+        if not calibrated:
+            return
+        format = calibrated[0]
+        self.result.add(Step(
+            LIKENESS, "quantize", "calibration against test samples", "edgekit.quantize.likeness:run",
+            {"model": Ref(self._float_artifact(format, "float32", False), f"model.{format}"), "format": format,
+             "calibration": self._calibration(), "samples": self.recipe.quantize.calibration_samples,
+             "test": self._data(self.recipe.data.test, None)},
+            _FORMAT_LIBRARIES[format],
         ))  # fmt: skip
 
     def _target_loss(self) -> float:

@@ -27,6 +27,7 @@ _CHECKPOINTS = 32
 _STILL_WIDENING = 0.1  # of the whole range, by the second half of the samples
 _MANY = 0.25  # of the tensors
 _UNLIKE = 0.01  # of the values; among like samples 0.0001 is a lot for a picture
+_HARMLESS = 0.02  # of the range, to be left by: clipping changes such a value by no more than that
 _UNUSED = 0.1  # of the calibrated range
 
 
@@ -206,13 +207,13 @@ def unlike(calibration: Statistics, evaluation: Statistics) -> list[str]:
     outside = {name: _share_outside(calibration[name], evaluation[name]) for name in shared}
     found = _sentences(
         {name: share for name, share in outside.items() if share > _expected_outside(calibration[name])},
-        "{share:.1%} of the values of tensor '{name}' on the evaluation samples lie outside the range that the "
+        "{share:.1%} of the values of tensor '{name}' on the test samples lie well outside the range that the "
         "calibration samples reached{more}: calibrate on samples like those",
     )
     unused = {name: 1 - _share_used(calibration[name], evaluation[name]) for name in shared}
     return found + _sentences(
         {name: share for name, share in unused.items() if share > 1 - _UNUSED},
-        "the evaluation samples leave {share:.1%} of the calibrated range of tensor '{name}' unused{more}: "
+        "the test samples leave {share:.1%} of the calibrated range of tensor '{name}' unused{more}: "
         "the calibration samples are unlike them, or scaled differently",
     )
 
@@ -236,7 +237,8 @@ def _expected_outside(calibration: TensorStatistics) -> float:
 
 def _share_outside(calibration: TensorStatistics, evaluation: TensorStatistics) -> float:
     low, high = min(calibration.low, 0.0), max(calibration.high, 0.0)  # ranges contain 0
-    return evaluation.histogram.outside(low, high) / evaluation.values
+    margin = _HARMLESS * (high - low)
+    return evaluation.histogram.outside(low - margin, high + margin) / evaluation.values
 
 
 def _share_used(calibration: TensorStatistics, evaluation: TensorStatistics) -> float:

@@ -120,9 +120,13 @@ def few_calibration_samples(format: str, folder: Path) -> Fault:
     """Calibrate on four plain images; one in three of the others holds the pattern that excites the network."""
     network = detector(smooth=True)
     fault = fault_of("few-calibration-samples", format, folder, network)
-    plain = [_sample(format, image) for image in _noise_images(4, seed=21)]
     busy = [_sample(format, image) for image in (*_noise_images(6, seed=22), *_striped_images(6, seed=23))]
-    return replace(fault, calibration=plain, evaluation=busy)
+    return replace(fault, calibration=plain(format, 4), evaluation=busy)
+
+
+def plain(format: str, count: int) -> list[Sample]:
+    """Return samples that excite the network of ``few_calibration_samples`` little."""
+    return [_sample(format, image) for image in _noise_images(count, seed=21)]
 
 
 def wrong_normalization(format: str, folder: Path) -> Fault:

@@ -145,7 +145,7 @@ def test_the_second_half_is_found_among_any_number_of_samples() -> None:
     ("change", "said"),
     [
         (lambda values: values, ""),
-        (lambda values: values * 255, "lie outside the range that the calibration samples reached"),
+        (lambda values: values * 255, "lie well outside the range that the calibration samples reached"),
         (lambda values: values / 255, "of the calibrated range of tensor 'x' unused"),
         (lambda values: values + 3, "% of the values of tensor 'x'"),
     ],
@@ -159,7 +159,7 @@ def test_unlike_samples_are_told(change: Callable[[Any], Any], said: str) -> Non
 def test_the_share_outside_is_counted() -> None:
     half = np.linspace(-2, 2, 10_000, dtype=np.float32)
     found = unlike({"x": observed([half / 2])}, {"x": observed([half]), "y": observed([half])})
-    assert found[0].startswith("50.0% of the values")
+    assert found[0].startswith("48.1% of the values")  # half, but for a margin of 2 % of the range at either end
 
 
 def test_single_values_leave_the_range_more_often_by_chance() -> None:

@@ -1,0 +1,53 @@
+"""Calibration unlike the test samples is told with its figure, from the inputs alone; like samples are left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import faults
+import numpy as np
+import pytest
+from diagnosing import PREPROCESS
+from faults import Fault, Sample
+
+from edgekit.quantize import likeness
+
+FORMATS = ("tflite", "onnx")
+
+
+def written(samples: list[Sample], path: Path) -> dict[str, Any]:
+    np.savez(path, allow_pickle=False, **{name: np.concatenate([s[name] for s in samples]) for name in samples[0]})
+    return {"kind": "npz", "path": path, "preprocess": PREPROCESS}
+
+
+def notes(fault: Fault, folder: Path) -> list[str]:
+    found: list[str] = likeness.run(
+        out=folder, progress=lambda done, text: None, model=fault.float_file, format=fault.format,
+        calibration=written(fault.calibration, folder / "calibration.npz"), samples=128,
+        test=written(fault.evaluation, folder / "test.npz"),
+    )["notes"]  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_wrong_normalization_is_told_at_the_input(format: str, tmp_path: Path) -> None:
+    [note] = notes(faults.wrong_normalization(format, tmp_path), tmp_path)
+    assert "% of the values of tensor 'image' on the test samples" in note
+    assert float(note.partition("%")[0]) > 50
+    assert "preprocessed alike" in note
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_images_of_another_kind_are_told_where_they_leave_the_ranges(format: str, tmp_path: Path) -> None:
+    fault = faults.few_calibration_samples(format, tmp_path)
+    [note] = notes(replace(fault, calibration=faults.plain(format, 40)), tmp_path)
+    assert "lie well outside the range" in note
+    assert "'image'" not in note  # its values are the same; what the network makes of them is not
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("build", [faults.healthy, faults.uneven_channels, faults.wide_hard_swish])
+def test_like_samples_are_left_alone(build: Any, format: str, tmp_path: Path) -> None:
+    assert notes(build(format, tmp_path), tmp_path) == []
