@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import edgekit
 from edgekit.devices import open_device
 from edgekit.devices.browser import BrowserDevice
 from edgekit.devices.browser_address import Address, by_hand
-from edgekit.devices.browser_launch import find_browser, launch
+from edgekit.devices.browser_launch import CHOICE, find_browser, launch
 from edgekit.errors import CrashedError, DeviceError, StageError, UnsupportedError
 from edgekit.runtimes import open_model
 from edgekit.runtimes.agent import synthetic_inputs
@@ -164,6 +165,18 @@ def test_webgpu_in_software_is_flagged_and_right(models: dict[str, Path]) -> Non
     with open_device("browser:webgpu") as device:
         assert device.describe()["emulated"] == bool(device.page_facts["gpu"]["fallback"])
         _assert_equal(_outputs(device, models["float.tflite"]), _native(models["float.tflite"]), 1e-4)
+
+
+def test_firefox_computes_the_same(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    program = shutil.which("firefox") or shutil.which("firefox-esr")
+    if program is None:
+        pytest.skip("Firefox is not installed; Chromium was tested")
+    monkeypatch.setenv(CHOICE, program)
+    with open_device("browser") as device:
+        assert device.describe()["cpu"].startswith("Firefox ")
+        assert device.page_facts["isolated"]
+        for name in ("int8.tflite", "float.onnx"):
+            _assert_equal(_outputs(device, models[name], threads=2), _native(models[name]))
 
 
 @contextmanager
