@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgekit import __version__, pipeline, plan, provenance, recipe, source, target, tasks
+from edgekit import __version__, installed, pipeline, plan, provenance, recipe, source, target, tasks
 from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
+from edgekit.bundle.lay_out import lay_out
+from edgekit.bundle.record import Origin
 from edgekit.convert.lint import lint
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import of_build
@@ -106,6 +108,9 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int
         limit = prepared.recipe.budget.accuracy_drop
         explained = of_build.explain(targets, prepared.plan, outcome, limit, store, observer, jobs)
         report = _report(prepared, outcome, explained, started)
+        origin = Origin(prepared.recipe, report, installed.closure())
+        report = lay_out(origin, prepared.plan.groups, outcome, place)
+        place.write(installed.LOCK, installed.lock().encode())
         for format, module in FORMATS.items():
             place.write(f"report.{format}", import_module(module).render(report).encode())
         place.sweep()
@@ -223,12 +228,11 @@ def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, fol
     budget, chosen = prepared.recipe.budget, group.target
     several = sum(other.target.name == chosen.name for other in prepared.plan.groups) > 1
     name = f"{chosen.name} ({group.format})" if several else chosen.name
-    verdict = judge(
+    return judge(
         name, f"{chosen.title}, {group.primary.runtime}", chosen.family, filled,
         Budget(budget.accuracy_drop, budget.latency_ms, budget.model_mb, budget.memory_mb, budget.speedup),
         timed=timed,
     )  # fmt: skip
-    return _bundle(verdict, group, outcome, folder)
 
 
 def _variant(
@@ -280,28 +284,6 @@ def _search_summary(entry: Entry) -> data.SearchSummary | None:
     if "log" not in entry.result:
         return None
     return data.SearchSummary(**{name: entry.result[name] for name in data.SearchSummary.model_fields})
-
-
-def _bundle(
-    verdict: data.TargetReport, group: plan.Group, outcome: pipeline.Outcome, folder: BuildFolder
-) -> data.TargetReport:
-    """Lay out what to deploy: the shipped file and its model.json; other good precisions of this target beside it."""
-    if not verdict.shipped:
-        return verdict
-    place = f"artifacts/{group.target.name}"
-    taken = {output.precision for output in group.target.outputs if output.format == group.format}
-    for row, variant in zip(group.rows, verdict.variants, strict=True):
-        companion = row.precision in taken and variant.status == "kept" and row.emit in outcome.entries
-        if row.name != verdict.shipped and not companion:
-            continue
-        entry = outcome.entries[row.emit]
-        name = f"{row.name}.{row.format}"
-        folder.write(f"{place}/{name}", entry.path(f"model.{row.format}").read_bytes())
-        manifest = entry.path("model.json").read_text().replace(f'"model.{row.format}"', f'"{name}"')
-        folder.write(f"{place}/{row.name}.{row.format}.json", manifest.encode())
-        if row.name == verdict.shipped and group.format == group.target.primary.format:
-            folder.write(f"{place}/model.json", manifest.encode())
-    return verdict.model_copy(update={"bundle": place})
 
 
 def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeline.Outcome, label: str) -> data.Failure:

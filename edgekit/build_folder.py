@@ -12,7 +12,7 @@ from pathlib import Path
 from edgekit.errors import StageError
 
 PLACES = ("variants", "artifacts")
-_OURS = (".tflite", ".onnx", ".json")
+_OURS = (".tflite", ".onnx", ".json", ".card.md", "labels.txt")
 _LOCK = ".publishing"
 
 
@@ -56,7 +56,7 @@ class BuildFolder:
                 if path.is_dir():
                     with suppress(OSError):  # it holds something
                         path.rmdir()
-                elif path.suffix in _OURS and path not in self._written:
+                elif path.name.endswith(_OURS) and path not in self._written:
                     path.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit import __version__, cli_gate, cli_show
+from edgekit import __version__, cli_gate, cli_show, cli_trust
 from edgekit.cli_gate import AllowDifferentOption, BaselineOption
 from edgekit.cli_options import (
     JobsOption,
@@ -45,6 +45,9 @@ def build(
     check: Annotated[bool, typer.Option("--check", help="then check the result, as `edgekit check` does")] = False,
     baseline: BaselineOption = None,
     allow_different: AllowDifferentOption = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="refuse to build with other versions than edgekit.lock beside the recipe")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole chain for every target and write one report.
@@ -53,10 +56,12 @@ def build(
     6 device, 7 a budget was missed.
     """
     from edgekit import build as builder
-    from edgekit import console, console_gate
+    from edgekit import console, console_gate, installed
     from edgekit.gate.check import check as judge
     from edgekit.report.json import load as load_report
 
+    if locked:
+        installed.refuse_others((config if config.is_dir() else config.parent) / installed.LOCK)
     prepared = builder.prepare(config, _overrides(model, time_budget), target or [])
     if dry_run:
         if as_json:
@@ -204,7 +209,7 @@ def diagnose(
             typer.echo(f"\nPage: {html}")
 
 
-for _command in (*cli_show.COMMANDS, *cli_gate.COMMANDS):
+for _command in (*cli_show.COMMANDS, *cli_gate.COMMANDS, *cli_trust.COMMANDS):
     app.command()(_command)
 
 

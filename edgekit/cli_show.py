@@ -76,15 +76,4 @@ def schema(
     print_json(schemas[what]())
 
 
-def env(as_json: JsonOption = False) -> None:
-    """Print the versions that matter, for a bug report."""
-    from edgekit import console, provenance
-
-    found = provenance.environment().model_dump()
-    if as_json:
-        print_json(found)
-    else:
-        console.show_environment(found)
-
-
-COMMANDS = (inspect, targets, report, schema, env)
+COMMANDS = (inspect, targets, report, schema)

@@ -286,14 +286,3 @@ def show_targets(found: list[Target], *, detailed: bool) -> None:
         out.print("Its runtime refuses what breaks: " + (", ".join(item.lint) or "no rule"))
         for link in item.sources:
             out.print(f"  {escape(link)}", style="dim")
-
-
-def show_environment(found: dict[str, Any]) -> None:
-    """Print versions and machine."""
-    out = Console(highlight=False)
-    for name, value in found.items():
-        if isinstance(value, dict):
-            for library, version in value.items():
-                out.print(f"  {library} {version}")
-        else:
-            out.print(f"{name}: {escape(str(value))}")

@@ -41,11 +41,12 @@ def identity(wanted: recipe.Recipe, path: Path, targets: Sequence[Target], *, le
     return data.Identity(
         recipe=path.name if path.is_absolute() else path.as_posix(),
         targets=[item.name for item in targets],
-        test_sha256=_content(table.test, table.test_labels),
-        calibration_sha256=_content(table.calibration),
-        train_sha256=_content(table.train, table.train_labels) if learns and table.train else "",
+        test_sha256=content_of(table.test, table.test_labels),
+        calibration_sha256=content_of(table.calibration),
+        train_sha256=content_of(table.train, table.train_labels) if learns and table.train else "",
     )
 
 
-def _content(*paths: Path | None) -> str:
+def content_of(*paths: Path | None) -> str:
+    """Return one sha256 of the content of files or folders; missing ones have none."""
     return key_of([pipeline.known_digest(path) for path in paths if path])

@@ -28,19 +28,21 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
-    frozenset({"plan", "build", "build_folder", "diagnose", "gate", "single"})
-    | {"pipeline", "provenance", "report", "store", "worker"},
+    frozenset({"plan", "build", "build_folder", "bundle", "diagnose", "gate", "installed", "single"})
+    | {"pipeline", "provenance", "report", "store", "verify", "worker"},
     frozenset(
         {
             "cli",
             "cli_gate",
             "cli_options",
             "cli_show",
+            "cli_trust",
             "console",
             "console_device",
             "console_diagnosis",
             "console_page",
             "console_gate",
+            "console_trust",
             "bug",
             "__main__",
         }
@@ -63,6 +65,7 @@ LAZY = {
     "edgekit.cli",
     "edgekit.cli_gate",
     "edgekit.cli_show",
+    "edgekit.cli_trust",
     "edgekit.devices",
     "edgekit.pipeline",
     "edgekit.report",
