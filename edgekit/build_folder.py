@@ -12,7 +12,10 @@ from pathlib import Path
 from edgekit.errors import StageError
 
 PLACES = ("variants", "artifacts")
-_OURS = (".tflite", ".onnx", ".json", ".card.md", "labels.txt")
+_OURS = (
+    *(".tflite", ".onnx", ".json", ".card.md", "labels.txt"),
+    *("edgekit_run.py", "EdgekitModel.kt", "edgekit.html", "edgekit.js"),
+)
 _LOCK = ".publishing"
 
 

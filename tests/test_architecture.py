@@ -59,9 +59,11 @@ SHARED = {
 }
 HIDDEN_FROM_STAGES = ("edgekit.target", "edgekit.recipe")
 ON_THE_DEVICE = {f"edgekit.runtimes.{name}" for name in ("agent", "facts", "litert", "litert_ops", "ort", "ort_ops")}
+ON_THE_DEVICE.add("edgekit.bundle.runners.edgekit_run")
 # The lazy tables, and the child process that imports the one function it was asked for.
 LAZY = {
     "edgekit.build",
+    "edgekit.bundle.runners.edgekit_run",  # runs where only one of its runtimes is
     "edgekit.cli",
     "edgekit.cli_gate",
     "edgekit.cli_show",

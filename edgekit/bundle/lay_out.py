@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 from edgekit.build_folder import BuildFolder
@@ -18,6 +18,12 @@ from edgekit.report.schema import Report, TargetReport, Variant
 MANIFEST = "model.json"
 PLAN_SUFFIX = ".plan.json"
 LABELS = "labels.txt"
+RUNNERS = {  # by how the target is reached: the smallest program that runs the file there
+    "ssh": ("edgekit_run.py",),
+    "local": ("edgekit_run.py",),
+    "adb": ("EdgekitModel.kt",),
+    "browser": ("edgekit.html", "edgekit.js"),
+}
 
 
 def place_of(target: str) -> str:
@@ -68,6 +74,8 @@ class _Bundle:
             beside[name] = self._put(name, plan.path("plan.json").read_bytes())
         if manifest["labels"]:
             beside[LABELS] = self._put(LABELS, "".join(f"{label}\n" for label in manifest["labels"]).encode())
+        for name in RUNNERS[self.group.target.device.kind]:
+            beside[name] = self._put(name, (files("edgekit.bundle.runners") / name).read_bytes())
         name = f"{file}{sbom.SUFFIX}"
         beside[name] = self._put_json(name, sbom.sbom(self.origin, variant, file))
         name = f"{file}{card.SUFFIX}"
@@ -84,9 +92,3 @@ class _Bundle:
     def _put_json(self, name: str, value: Mapping[str, Any]) -> str:
         text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return self._put(name, (text + "\n").encode())
-
-
-def manifest_of(artifact: Path) -> Path | None:
-    """Return the manifest beside an artifact, or None where there is none."""
-    own = artifact.with_name(f"{artifact.name}.json")
-    return own if own.is_file() else None
