@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgekit import __version__, installed, pipeline, plan, provenance, recipe, source, target, tasks
+from edgekit import __version__, device_rows, installed, pipeline, plan, provenance, recipe, source, target, tasks
 from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.bundle.lay_out import lay_out
@@ -47,12 +48,15 @@ class Finished:
     folder: Path
 
 
-def prepare(recipe_path: Path, overrides: dict[str, Any], target_names: list[str]) -> Prepared:
+def prepare(
+    recipe_path: Path, overrides: dict[str, Any], target_names: list[str], devices: Sequence[str] = ()
+) -> Prepared:
     """Read and check the recipe, its model, data and targets, without TensorFlow. Raises their EdgekitErrors."""
     wanted = recipe.load(recipe_path, overrides)
     targets = [target.load(name) for name in target_names or wanted.targets.names]
     if len({item.name for item in targets}) != len(targets):
         raise RecipeError("A target is named twice.")
+    wanted = device_rows.assign(wanted, targets, devices)
     info = source.inspect(wanted.model.path)
     test, calibration, _ = _check_data(wanted)
     metadata = {
@@ -205,7 +209,6 @@ _PRODUCTS = {
 
 
 def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: BuildFolder) -> data.TargetReport:
-    timed = group.latency is not None
     measured: dict[str, Any] = {"measured": {}, "failed": {}}
     if group.latency in outcome.entries:
         measured = outcome.entries[group.latency].result
@@ -214,6 +217,7 @@ def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, fol
         repaired = of_build.repaired_float(row.emit, prepared.plan, outcome)
         if repaired and variant.file:  # what `edgekit diagnose` has to hold the int8 file against
             folder.write(f"{variant.file.removesuffix(repaired.suffix)}.float{repaired.suffix}", repaired.read_bytes())
+    variants = device_rows.with_device(variants, [row.emit for row in group.rows], group.device, outcome)
     base = variants[0].latency
     filled = [variants[0]]
     for variant in variants[1:]:
@@ -231,7 +235,7 @@ def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, fol
     return judge(
         name, f"{chosen.title}, {group.primary.runtime}", chosen.family, filled,
         Budget(budget.accuracy_drop, budget.latency_ms, budget.model_mb, budget.memory_mb, budget.speedup),
-        timed=timed,
+        timed=group.latency is not None or any(variant.latency for variant in variants),
     )  # fmt: skip
 
 
@@ -291,7 +295,7 @@ def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeli
         group.target.name
         for group in prepared.plan.groups
         if any(step in (outcome.blame(row.emit), outcome.blame(row.score)) for row in group.rows)
-        or group.latency == step
+        or step in (group.latency, group.device)
     ]
     return data.Failure(
         step=label, targets=sorted(set(hit)), error=type(error).__name__,

@@ -11,6 +11,7 @@ import typer
 from edgekit import __version__, cli_gate, cli_show, cli_trust
 from edgekit.cli_gate import AllowDifferentOption, BaselineOption
 from edgekit.cli_options import (
+    DeviceOption,
     JobsOption,
     JsonOption,
     ModelArgument,
@@ -40,6 +41,7 @@ def build(
     target: TargetOption = None,
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
+    device: DeviceOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")] = False,
     time_budget: TimeBudgetOption = None,
     check: Annotated[bool, typer.Option("--check", help="then check the result, as `edgekit check` does")] = False,
@@ -62,7 +64,7 @@ def build(
 
     if locked:
         installed.refuse_others((config if config.is_dir() else config.parent) / installed.LOCK)
-    prepared = builder.prepare(config, _overrides(model, time_budget), target or [])
+    prepared = builder.prepare(config, _overrides(model, time_budget), target or [], device or [])
     if dry_run:
         if as_json:
             print_json(_plan_json(prepared.plan))

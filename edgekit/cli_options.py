@@ -22,6 +22,10 @@ TimeBudgetOption = Annotated[
     str | None,
     typer.Option("--time-budget", metavar="TIME", help="for each search or diagnosis, e.g. 20s or 3m"),
 ]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option("--device", "-d", metavar="TARGET=ADDRESS", help="measure a target there; may be repeated"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from edgekit.errors import EdgekitError
 from edgekit.plan import BuildPlan, Step
+from edgekit.report.device_section import device_lines
 from edgekit.report.diagnosis_section import summary
 from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.source import SourceInfo
@@ -146,10 +147,14 @@ def show_report(report: Report) -> None:
         _rows(table, verdict)
     out.print()
     out.print(table)
-    if any(variant.latency for verdict in report.targets for variant in verdict.variants):
+    timed = {v.latency.place for verdict in report.targets for v in verdict.variants if v.latency}
+    if "host" in timed:
         out.print(
             f"[dim]ms: min on this host ({escape(report.environment.cpu)}), 1 run interleaved; never the board's.[/]"
         )
+    for verdict in report.targets:
+        for line in device_lines(verdict):
+            out.print(f"[dim]{escape(verdict.target)}: {escape(line)}[/]")
     out.print()
     for verdict in report.targets:
         mark = "[green]✓[/]" if verdict.outcome == "passed" else "[red]✗[/]"

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgekit.console import distinct, show_slowest_ops, show_times
+from edgekit.report.device_section import agreement
 
 _STATES = (
     ("governor", "{}"), ("power_mode", "mode {}"), ("frequency_mhz", "{:.0f} MHz"), ("temperature_c", "{:.1f} °C"),
@@ -19,7 +20,7 @@ def show_runs(runs: dict[str, Any]) -> None:
     out = Console(highlight=False)
     names = distinct(runs)
     for name, run in runs.items():
-        out.print(f"[green]✓[/] {escape(names[name])}: {agreement(run['difference'])}")
+        out.print(f"[green]✓[/] {escape(names[name])}: outputs {agreement(run['difference'])}")
     first = next(iter(runs.values()))
     where = f"on {escape(first['device'])} ({escape(first['machine'])}, {escape(first['system'])})"
     timed = {name: run["latency"] for name, run in runs.items() if run["latency"]}
@@ -33,17 +34,6 @@ def show_runs(runs: dict[str, Any]) -> None:
         f"{_states(first)}[/]"
     )
     show_slowest_ops(out, timed)
-
-
-def agreement(difference: float | None) -> str:
-    """Say how the outputs there compare with this host's."""
-    if difference is None:
-        return "outputs not compared"
-    if difference == 0:
-        return "outputs equal to this host's, bit by bit"
-    if difference == 1:
-        return "outputs within one step of this host's"
-    return f"outputs within {difference:.1g} of their range of this host's"
 
 
 def _states(run: dict[str, Any]) -> str:

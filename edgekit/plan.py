@@ -5,6 +5,7 @@ Facts of targets become parameters here; a stage never sees a target. Steps that
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Group:
     rows: tuple[Row, ...]
     latency: str | None
     primary: Output
+    device: str | None = None
 
 
 @dataclass
@@ -123,6 +125,9 @@ class _Planner:
                 self._group(target, format)
         self._likeness_step()
         self._latency_steps()
+        for group in self.result.groups:
+            if group.device:
+                self._device_step(group.device, group, self.recipe.devices[group.target.name])
         return self.result
 
     def _group(self, target: Target, format: str) -> None:
@@ -141,7 +146,8 @@ class _Planner:
                 rows.append(self._row(format, output.precision, output.scheme, pruned=True))
         timed = target.host_comparable
         latency = f"latency-{format}" if timed else None
-        self.result.groups.append(Group(target, format, tuple(rows), latency, outputs[0]))
+        device = f"device-{target.name}-{format}" if target.name in self.recipe.devices else None
+        self.result.groups.append(Group(target, format, tuple(rows), latency, outputs[0], device))
 
     def _row(self, format: str, precision: str, scheme: str, *, pruned: bool) -> Row:
         emit = self._emit_step(format, precision, scheme, pruned)
@@ -288,21 +294,32 @@ class _Planner:
             rows = {row.emit: row for g in self.result.groups if g.latency == f"latency-{format}" for row in g.rows}
             if not rows:
                 continue
-            profile = self.recipe.profile
-            jobs = [
-                {"name": emit, "format": format, "path": Ref(emit, f"model.{format}"),
-                 "expected": Ref(emit, "expected.npz"), "scored": Ref(row.score, "predictions.npz")}
-                for emit, row in rows.items()
-            ]  # fmt: skip
             self.result.add(Step(
-                f"latency-{format}", "profile", f"latency of {len(jobs)} {format} files",
+                f"latency-{format}", "profile", f"latency of {len(rows)} {format} files",
                 "edgekit.profile.stage:latency",
-                {"jobs": jobs, "inputs": Ref(self._float_step(False), "first.npz"), "threads": profile.threads,
-                 "device": "local",
-                 "settings": {"samples": profile.min_samples, "seconds": profile.min_seconds,
-                              "limit_s": profile.max_seconds, "seed": profile.seed}},
+                self._timing(rows.values(), format, self.recipe.profile.threads, "local"),
                 _FORMAT_LIBRARIES[format], tolerant=True, machine_bound=True, alone=True,
             ))  # fmt: skip
+
+    def _device_step(self, name: str, group: Group, address: str) -> None:
+        self.result.add(Step(
+            name, "profile", f"{len(group.rows)} {group.format} files on {address}", "edgekit.profile.stage:on_device",
+            self._timing(group.rows, group.format, group.target.threads, address),
+            _FORMAT_LIBRARIES[group.format], tolerant=True,
+        ))  # fmt: skip
+
+    def _timing(self, rows: Iterable[Row], format: str, threads: int, device: str) -> dict[str, Any]:
+        profile = self.recipe.profile
+        jobs = [
+            {"name": row.emit, "format": format, "path": Ref(row.emit, f"model.{format}"),
+             "expected": Ref(row.emit, "expected.npz"), "scored": Ref(row.score, "predictions.npz")}
+            for row in rows
+        ]  # fmt: skip
+        return {
+            "jobs": jobs, "inputs": Ref(self._float_step(False), "first.npz"), "threads": threads, "device": device,
+            "settings": {"samples": profile.min_samples, "seconds": profile.min_seconds,
+                         "limit_s": profile.max_seconds, "seed": profile.seed},
+        }  # fmt: skip
 
 
 _SEARCH = "edgekit.search.stage:run"

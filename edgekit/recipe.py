@@ -167,6 +167,9 @@ class Recipe(Table):
     profile: ProfileTable = ProfileTable()
     check: CheckTable = CheckTable()
     targets: TargetsTable
+    devices: dict[str, str] = Field(
+        {}, description='address of the device that stands for a target, e.g. raspberry-pi-4 = "ssh://pi@board"'
+    )
 
     @model_validator(mode="after")
     def _check_names_targets(self) -> Recipe:

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
-    frozenset({"plan", "build", "build_folder", "bundle", "diagnose", "gate", "installed", "single"})
+    frozenset({"plan", "device_rows", "build", "build_folder", "bundle", "diagnose", "gate", "installed", "single"})
     | {"pipeline", "provenance", "report", "store", "verify", "worker"},
     frozenset(
         {

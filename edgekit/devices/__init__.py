@@ -11,6 +11,7 @@ from edgekit.errors import RecipeError
 DEVICES: dict[str, str] = {
     "local": "edgekit.devices.local",
     "ssh": "edgekit.devices.ssh",
+    "adb": "edgekit.devices.adb",
     "browser": "edgekit.devices.browser",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
+from edgekit.report.device_section import beside, device_lines
 from edgekit.report.diagnosis_section import summary
 from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.report.search_section import sentence
@@ -25,7 +26,7 @@ def render(report: Report) -> str:
         lines.append(f"- ❌ **{text(failure.step)}** failed: {text(failure.message)}.{hint}")
     for target in report.targets:
         lines += ["", f"### {text(target.title)}", "", *_variants(target)]
-        lines += ["", text(figures.timing_line(target))]
+        lines += ["", text(figures.timing_line(target)), *(f"- {text(line)}" for line in device_lines(target))]
         lines += _folded("Steps, causes and budgets", _details(target))
     lines += _folded("Source, pruning and environment", _background(report))
     return "\n".join(lines) + "\n"
@@ -53,6 +54,7 @@ def _figures(variant: Variant) -> list[str]:
     time = "not measured"
     if latency is not None:
         time = f"{figures.milliseconds(latency.p50_ms)} ({figures.milliseconds(latency.min_ms)})"
+        time = ", ".join(filter(None, (time, beside(variant))))
     points = "not scored"
     if accuracy is not None:
         points = "baseline" if variant.status == "baseline" else "unknown"

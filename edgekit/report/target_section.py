@@ -8,6 +8,7 @@ from edgekit.report.charts.distribution import distribution
 from edgekit.report.charts.ops import ops
 from edgekit.report.charts.pareto import pareto
 from edgekit.report.charts.steps import steps
+from edgekit.report.device_section import beside, device_lines
 from edgekit.report.diagnosis_section import diagnosis_section
 from edgekit.report.markup import Markup, join, tag
 from edgekit.report.per_class import per_class
@@ -85,7 +86,8 @@ def _variant_row(variant: Variant, ships: bool) -> list[Markup]:
         )
     else:
         spread = f"min {figures.milliseconds(latency.min_ms)}, p90 {figures.milliseconds(latency.p90_ms)}"
-        time = join(figures.milliseconds(latency.p50_ms), soft(spread))
+        other = beside(variant)
+        time = join(figures.milliseconds(latency.p50_ms), soft(spread), soft(other) if other else None)
         speed = join(figures.factor(variant.speedup)) if variant.speedup else missing("not measured")
         memory = join(figures.size(latency.peak_memory_bytes))
         if not variant.steps and not variant.speedup:
@@ -153,6 +155,7 @@ def _notes(target: TargetReport) -> Markup | None:
         flags = variant.latency.flags if variant.latency else []
         notes += [(variant.name, figures.FLAG_WORDS.get(flag, flag)) for flag in flags]
     items = [tag("li", tag("strong", name), ": ", text) for name, text in notes]
+    items += [tag("li", line) for line in device_lines(target)]
     if target.bundle:
         items.append(tag("li", tag("strong", "To deploy"), ": ", tag("code", target.bundle)))
     return _panel("Worth knowing", tag("ul", *items, class_="plain")) if items else None

@@ -28,7 +28,7 @@ def facts() -> dict[str, Any]:
     """Return CPU model, usable cores, memory, system, and its state of now; "" or None where it does not say."""
     cpuinfo = _text("/proc/cpuinfo")
     return {
-        "cpu": _board() or _field(cpuinfo, "model name") or platform.processor() or platform.machine(),
+        "cpu": _board(cpuinfo) or _field(cpuinfo, "model name") or platform.processor() or platform.machine(),
         "cores": cores(),
         "memory_bytes": memory_bytes(),
         "system": f"{platform.system()} {platform.release()}",
@@ -117,9 +117,9 @@ def _said(*command: str) -> str:
     return done.stdout
 
 
-def _board() -> str:
-    """Return the board's name from the device tree (Raspberry Pi, Jetson), or "" on a PC."""
-    return _text(_BOARD).strip("\0")
+def _board(cpuinfo: str) -> str:
+    """Return the board's name from the device tree (Raspberry Pi, Jetson) or a Pi's cpuinfo, or "" on a PC."""
+    return _text(_BOARD).strip("\0") or _field(cpuinfo, "Model")
 
 
 def _field(text: str, key: str) -> str:
