@@ -15,6 +15,7 @@ from edgekit.cli_options import (
     JobsOption,
     JsonOption,
     ModelArgument,
+    OneDeviceOption,
     OutputOption,
     RecipeOption,
     TargetOption,
@@ -133,9 +134,7 @@ def convert(
 def profile(
     artifact: Annotated[list[Path], typer.Argument(help="one or more .tflite or .onnx files, timed in turns")],
     threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="local, ssh://user@host[:port] or browser[:wasm|webgpu]")
-    ] = "local",
+    device: OneDeviceOption = "local",
     seconds: Annotated[float, typer.Option(min=0.1, help="at least this long for each file")] = 2.0,
     serve: Annotated[bool, typer.Option("--serve", help="wait for a browser that you open, e.g. a phone's")] = False,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="where --serve serves its page")] = "127.0.0.1:8765",
@@ -171,13 +170,14 @@ def profile(
 def evaluate(
     artifact: Annotated[Path, typer.Argument(help="a .tflite or .onnx file")],
     config: RecipeOption = Path("edgekit.toml"),
+    device: OneDeviceOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a file in its own runtime on the recipe's test samples."""
+    """Score a file in its own runtime on the recipe's test samples, here or on a connected device."""
     from edgekit import console, single
 
     with console.waiting("scoring") as progress:
-        scored = single.accuracy(artifact, config, progress)
+        scored = single.accuracy(artifact, config, device, progress)
     if as_json:
         print_json(scored)
     else:

@@ -26,6 +26,9 @@ DeviceOption = Annotated[
     list[str] | None,
     typer.Option("--device", "-d", metavar="TARGET=ADDRESS", help="measure a target there; may be repeated"),
 ]
+OneDeviceOption = Annotated[
+    str, typer.Option("--device", "-d", help="local, ssh://user@host[:port] or browser[:wasm|webgpu]")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 

@@ -48,8 +48,8 @@ def _timed(
     return timed
 
 
-def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]:
-    """Score one file on the recipe's test samples. Returns an Accuracy, as JSON."""
+def accuracy(artifact: Path, config: Path, device: str, progress: Progress) -> dict[str, Any]:
+    """Score one file on the recipe's test samples, here or on a device. Returns an Accuracy, as JSON."""
     wanted = recipe.load(config)
     arguments = {
         "artifact": artifact.resolve(),
@@ -57,6 +57,7 @@ def accuracy(artifact: Path, config: Path, progress: Progress) -> dict[str, Any]
         "dataset": _test_data(wanted),
         "task": _task(wanted),
         "baseline": None,
+        "device": device,
         "resamples": wanted.profile.bootstrap,
         "seed": wanted.profile.seed,
     }

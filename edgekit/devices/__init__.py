@@ -30,8 +30,9 @@ class Session(Protocol):
 
         A Path in ``arguments`` is a file of this machine: the session brings it there. The commands are
         ``load(path, format, threads, inputs, seed)``, where ``inputs`` is an .npz keyed by input name or None,
-        ``outputs()``, ``warmup(calls, seconds)``, ``group(samples, calls_per_sample, lead_in, limit_s)``,
-        ``ops(path, format, threads, runs)``, ``usage()`` and ``memory()``.
+        ``outputs()``, ``run(tensors)``, ``warmup(calls, seconds)``,
+        ``group(samples, calls_per_sample, lead_in, limit_s)``, ``ops(path, format, threads, runs)``, ``usage()`` and
+        ``memory()``.
         Raises a DeviceError that says what happened to the device, DependencyError where this machine lacks
         the runtime, StageError when the model itself failed.
         """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +46,7 @@ class BrowserDevice:
         self.name = address.name
         self.page_facts: dict[str, Any] = {}
         self._numbers = count()
+        self._own_s = 0.0
         self._stack = ExitStack()
 
     def __enter__(self) -> BrowserDevice:
@@ -111,10 +114,16 @@ class BrowserDevice:
     def drop_file(self, address: str) -> None:
         self._server.drop_file(address)
 
-    def usage(self) -> dict[str, float | None]:
-        """Return a clock and CPU seconds, of the machine and of this process with its browser; None elsewhere."""
-        busy = busy_seconds() if self._launched else None
-        return {"clock_s": time.monotonic(), "busy_s": busy, "own_s": cpu_seconds() if self._launched else 0.0}
+    def busy_seconds(self) -> float | None:
+        """Return the CPU seconds of all that runs on the machine; None where that is another one."""
+        return busy_seconds() if self._launched else None
+
+    def own_seconds(self) -> float:
+        """Return the CPU seconds of this process and its browser since the last call: frames share one process."""
+        if not self._launched:
+            return 0.0
+        before, self._own_s = self._own_s, cpu_seconds()
+        return self._own_s - before
 
     @property
     def _launched(self) -> bool:
@@ -185,6 +194,7 @@ class BrowserSession:
         self.device = device
         self.artifact = artifact
         self.number = number
+        self._own_s = 0.0
 
     def __enter__(self) -> BrowserSession:
         self._call("open", _START_S)
@@ -203,9 +213,11 @@ class BrowserSession:
         """
         if command == "load":
             return self._load(timeout_s, **arguments)
-        if command == "usage":  # of all frames together: told once
-            usage = self.device.usage()
-            return usage if self.number == 0 else {**usage, "own_s": 0.0}
+        if command == "usage":
+            self._own_s += self.device.own_seconds()
+            return {"clock_s": time.monotonic(), "busy_s": self.device.busy_seconds(), "own_s": self._own_s}
+        if command == "run":
+            return self._run(timeout_s, **arguments)
         if command == "ops":
             raise StageError("the runtimes of the browser page time no single ops")
         return self._call(command, timeout_s, **arguments)
@@ -233,18 +245,25 @@ class BrowserSession:
             arrays = read_inputs(str(inputs), wanted) if inputs else synthetic_inputs(wanted, seed)
         except ValueError as error:
             raise StageError(f"{self.artifact}: {error}") from error
-        addresses = [self.device.add_file(array.tobytes()) for array in arrays]
+        with self._served((array.tobytes(), array.dtype.name, list(array.shape)) for array in arrays) as tensors:
+            return self._call("feed", timeout_s, inputs=tensors)
+
+    def _run(self, timeout_s: float, tensors: list[dict[str, Any]]) -> dict[str, Any]:
+        given = ((base64.b64decode(tensor["data"]), tensor["dtype"], tensor["shape"]) for tensor in tensors)
+        with self._served(given) as served:
+            return self._call("run", timeout_s, inputs=served)
+
+    @contextmanager
+    def _served(self, tensors: Iterable[tuple[bytes, str, list[int]]]) -> Iterator[list[dict[str, Any]]]:
+        """Have the page fetch content, dtype and shape of each tensor as a file of its own."""
+        served = [
+            {"url": self.device.add_file(content), "dtype": dtype, "shape": shape} for content, dtype, shape in tensors
+        ]
         try:
-            return self._call(
-                "feed", timeout_s,
-                inputs=[
-                    {"url": address, "dtype": array.dtype.name, "shape": list(array.shape)}
-                    for address, array in zip(addresses, arrays, strict=True)
-                ],
-            )  # fmt: skip
+            yield served
         finally:
-            for address in addresses:
-                self.device.drop_file(address)
+            for tensor in served:
+                self.device.drop_file(str(tensor["url"]))
 
     def _check_threads(self, threads: int) -> None:
         if threads > 1 and self.device.address.accelerator == "wasm" and not self.device.page_facts["isolated"]:

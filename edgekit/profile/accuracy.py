@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +15,38 @@ from edgekit import tasks
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.errors import StageError
+from edgekit.profile.device_model import on_device
 from edgekit.progress import Progress
 from edgekit.report.schema import Accuracy
-from edgekit.runtimes import Session, open_model
+from edgekit.runtimes import open_model
 from edgekit.tasks.predictions import load_predictions, save_predictions
 
 Prediction = dict[str, npt.NDArray[Any]]
 PREDICTIONS = "predictions.npz"
+HERE = "local"
 _THREADS = 1  # steps run side by side; what is scored here is not timed
 _REPORTS = 20
 
 
+class _Callable(Protocol):
+    """What scoring needs of a runtime, here or on a device."""
+
+    runtime: str
+    version: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+
+    def run(self, arrays: list[Any]) -> list[Any]: ...
+
+
 def run(
     *, out: Path, progress: Progress, artifact: Path, format: str, dataset: dict[str, Any],
-    task: dict[str, Any], baseline: Path | None, resamples: int, seed: int,
+    task: dict[str, Any], baseline: Path | None, resamples: int, seed: int, device: str = HERE,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the fields of ``Accuracy`` and write ``out/predictions.npz`` for later artifacts.
 
     ``dataset``: kind, path, labels, classes, preprocess; ``task``: the recipe's table; ``baseline``: the
-    predictions.npz of the float model, or None for the float model itself.
+    predictions.npz of the float model, or None for the float model itself; ``device``: where to run it.
     Raises RecipeError where labels are missing or outputs are not what the task reads; StageError where an
     output is NaN or infinite, or the baseline saw other samples.
     """
@@ -40,14 +54,14 @@ def run(
     samples = _open(dataset, labelled=task["kind"] != "generic")
     truth = samples.truth
     scorer.check_truth(truth, samples.classes)
-    session = open_model(artifact, format, _THREADS)
     identity = sample_set(samples)
     before = load_predictions(baseline, identity) if baseline else None
     task = {**task, "classes": samples.classes}
     predictions: list[Prediction] = []
-    for index in range(len(samples)):
-        predictions.append(scorer.decode(_outputs(session, samples, index, artifact.name), task))
-        _tell(progress, index + 1, len(samples))
+    with _model(artifact, format, device) as session:
+        for index in range(len(samples)):
+            predictions.append(scorer.decode(_outputs(session, samples, index, artifact.name), task))
+            _tell(progress, index + 1, len(samples))
     save_predictions(out / PREDICTIONS, predictions, identity)
     if task["kind"] == "generic":
         truth = before
@@ -85,7 +99,16 @@ def _open(dataset: dict[str, Any], *, labelled: bool) -> Dataset:
     )
 
 
-def _outputs(session: Session, samples: Dataset, index: int, artifact: str) -> Prediction:
+@contextmanager
+def _model(artifact: Path, format: str, device: str) -> Iterator[_Callable]:
+    if device == HERE:
+        yield open_model(artifact, format, _THREADS)
+    else:
+        with on_device(device, artifact, format, _THREADS) as model:
+            yield model
+
+
+def _outputs(session: _Callable, samples: Dataset, index: int, artifact: str) -> Prediction:
     """Run sample ``index``; raise StageError naming the first output that is not finite."""
     inputs = samples.inputs(index, _specs(session.inputs))
     arrays = session.run([inputs[tensor["name"]] for tensor in session.inputs])

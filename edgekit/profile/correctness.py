@@ -24,7 +24,7 @@ def check_outputs(
     ``tolerance``, a share of that output's largest magnitude; the difference returned is in the same units.
     Raises StageError where an output is NaN or infinite, or is off by more.
     """
-    outputs = {str(output["name"]): _decode(output) for output in replied}
+    outputs = {str(output["name"]): decode_tensor(output) for output in replied}
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(np.size(array) - np.isfinite(array).sum())
@@ -57,6 +57,7 @@ def _compare(
     return share
 
 
-def _decode(output: dict[str, Any]) -> npt.NDArray[Any]:
+def decode_tensor(output: dict[str, Any]) -> npt.NDArray[Any]:
+    """Return the array that an agent replied as base64 of its bytes."""
     data = base64.b64decode(output["data"])
     return np.frombuffer(data, np.dtype(output["dtype"])).reshape(output["shape"])

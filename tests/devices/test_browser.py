@@ -27,6 +27,7 @@ from edgekit.devices.browser import BrowserDevice
 from edgekit.devices.browser_address import Address, by_hand
 from edgekit.devices.browser_launch import CHOICE, find_browser, launch
 from edgekit.errors import CrashedError, DeviceError, StageError, UnsupportedError
+from edgekit.profile.device_model import on_device
 from edgekit.runtimes import open_model
 from edgekit.runtimes.agent import synthetic_inputs
 
@@ -112,6 +113,16 @@ def test_a_given_input_is_what_the_model_gets(page: BrowserDevice, models: dict[
     got = np.frombuffer(base64.b64decode(output["data"]), np.float32).reshape(output["shape"])
     (wanted,) = open_model(path, "tflite").run([sample])
     _assert_equal({"y0": got}, {"y0": wanted})
+
+
+@pytest.mark.parametrize("device", ["local", "browser"])
+def test_a_model_on_a_device_is_called_like_one_here(models: dict[str, Path], device: str) -> None:
+    path = models["int8.tflite"]
+    here = open_model(path, "tflite")
+    with on_device(device, path, "tflite", threads=1) as there:
+        for sample in web_models.samples(3):
+            (got,), (wanted,) = there.run([sample]), here.run([sample])
+            _assert_equal({"y0": got}, {"y0": wanted})
 
 
 def test_times_are_above_the_clock_step(page: BrowserDevice, models: dict[str, Path]) -> None:

@@ -143,8 +143,17 @@ class Agent {
     return { samples_ns };
   }
 
+  async run({ inputs }) {
+    await this.feed({ inputs });
+    return this.#results();
+  }
+
   async outputs() {
     await this.#session.invoke();
+    return this.#results();
+  }
+
+  async #results() {
     const arrays = await this.#session.outputsNow();
     return { outputs: arrays.map(({ data, ...about }) => ({ ...about, data: base64(data) })) };
   }
