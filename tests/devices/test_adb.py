@@ -1,0 +1,181 @@
+"""A phone over a real adb to a real adbd on loopback: what works, and every way in which it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import adb_phone
+import machines
+import onnx.parser
+import pytest
+from adb_phone import RUNS, Adb, Phone
+from project import command, edgekit, environment
+
+from edgekit.devices import open_device
+from edgekit.devices.adb import PROGRAM
+from edgekit.errors import (
+    CrashedError,
+    DroppedError,
+    NoSpaceError,
+    RecipeError,
+    SeveralDevicesError,
+    UnauthorizedError,
+    UnreachableError,
+)  # fmt: skip
+from edgekit.report.schema import DeviceRun
+
+TIMEOUT_S = 60.0
+NOTICED_S = 15.0
+ENDLESS = {"samples": 10**9, "calls_per_sample": 1, "lead_in": 0, "limit_s": 60}
+DOUBLE = '<ir_version: 8, opset_import: ["" : 18]> g (float[1,3] x) => (float[1,3] y) { y = Add(x, x) }'
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
+    with adb_phone.adb(tmp_path_factory.mktemp("adb")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def kept(client: Adb) -> Phone:
+    return client.plug_in("kept")
+
+
+@pytest.fixture
+def phone(kept: Phone, client: Adb, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
+    monkeypatch.setenv(PROGRAM, client.program)
+    yield kept
+    end = time.monotonic() + 10  # one that was unplugged cleans up by itself
+    while list(RUNS.glob("run-*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not list(RUNS.glob("run-*")), "something was left on the device"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "my model.onnx"
+    onnx.save(onnx.parser.parse_model(DOUBLE), path)
+    return path
+
+
+def address(phone: Phone) -> str:
+    return f"adb:{phone.serial}?python={sys.executable}"
+
+
+def test_an_artifact_runs_there_and_nothing_stays(phone: Phone, model: Path) -> None:
+    done = edgekit("profile", model, "--device", address(phone), "--seconds", "0.1", "--json")
+    assert done.code == 0, done.err
+    run = DeviceRun.model_validate_json(done.out.partition(":")[2].rpartition("}")[0])
+    assert run.device == f"adb:{phone.serial}"
+    assert run.difference == 0
+    assert run.latency is not None
+    assert run.latency.place == "device"
+
+
+def test_any_bytes_go_there_and_output_and_status_come_back(phone: Phone, tmp_path: Path) -> None:
+    content = tmp_path / "it's a $file"
+    content.write_bytes(bytes(range(256)) * 4000)
+    with open_device(address(phone)) as device:
+        assert Path(device.push(content)).read_bytes() == content.read_bytes()  # type: ignore[attr-defined]
+        done = device.run("printf 'a\\r\\nb'; echo err >&2; exit 7")  # type: ignore[attr-defined]
+    assert (done.status, done.stdout, done.stderr) == (7, b"a\r\nb", ["err"])
+
+
+def test_the_only_device_needs_no_serial_number(phone: Phone) -> None:
+    with open_device(f"adb:?python={sys.executable}") as device:
+        assert device.describe()["machine"] == os.uname().machine
+
+
+def test_two_devices_are_told_apart_by_serial_number(phone: Phone, client: Adb) -> None:
+    other = client.plug_in("other")
+    try:
+        with pytest.raises(SeveralDevicesError) as caught, open_device("adb"):
+            pass
+        assert f"adb:{phone.serial}" in caught.value.hint
+        assert f"adb:{other.serial}" in caught.value.hint
+        with open_device(address(other)) as device:
+            assert device.run("echo $ADBD_PORT").stdout.split() == [str(other.port).encode()]  # type: ignore[attr-defined]
+    finally:
+        client.forget(other)
+
+
+def test_a_phone_that_does_not_trust_this_machine(phone: Phone, client: Adb) -> None:
+    stranger = client.plug_in("stranger", trusted=False)
+    try:
+        with pytest.raises(UnauthorizedError, match="does not trust") as caught, open_device(address(stranger)):
+            pass
+    finally:
+        client.forget(stranger)
+    assert "allow USB debugging" in caught.value.hint
+
+
+def test_a_phone_that_is_not_there(phone: Phone) -> None:
+    with pytest.raises(UnreachableError, match="no such device") as caught, open_device("adb:0123456789"):
+        pass
+    assert f"Attached: adb:{phone.serial}" in caught.value.hint
+
+
+def test_unplugged_midway_is_noticed_although_adb_ends_well(phone: Phone, client: Adb, model: Path) -> None:
+    victim = client.plug_in("victim")
+    try:
+        with open_device(address(victim)) as device, device.connect("tiny") as session:
+            session.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=None)
+            threading.Timer(0.2, victim.unplug).start()
+            start = time.monotonic()
+            with pytest.raises(DroppedError, match=r"tiny, during 'group': adb:.*unplugged"):
+                session.ask("group", TIMEOUT_S, **ENDLESS)
+            assert time.monotonic() - start < NOTICED_S
+    finally:
+        client.forget(victim)
+
+
+def test_unplugged_midway_is_exit_code_6(phone: Phone, client: Adb, model: Path) -> None:
+    victim = client.plug_in("victim-of-the-command")
+    arguments = command("profile", model, "--device", address(victim), "--seconds", "30")
+    try:
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+            end = time.monotonic() + 60
+            while not any(RUNS.glob("run-*/*agent.py")) and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(1)
+            victim.unplug()
+            start = time.monotonic()
+            _, err = process.communicate(timeout=60)
+            assert time.monotonic() - start < NOTICED_S
+        assert process.returncode == 6, err.decode()
+        assert "unplugged" in err.decode()
+    finally:
+        client.forget(victim)
+
+
+def test_a_program_that_crashes_there(phone: Phone, model: Path) -> None:
+    with open_device(address(phone)) as device, device.connect("tiny") as session:
+        session.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=None)
+        (pids,) = RUNS.glob("run-*/pids")
+        threading.Timer(0.2, os.kill, [int(pids.read_text().split()[-1]), 9]).start()
+        with pytest.raises(CrashedError, match="killed by SIGKILL during 'group'"):
+            session.ask("group", TIMEOUT_S, **ENDLESS)
+
+
+def test_a_full_disk(phone: Phone, tmp_path: Path) -> None:
+    machines.require_root()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", RUNS], check=True)
+    try:
+        big = tmp_path / "model.tflite"
+        big.write_bytes(os.urandom(3_000_000))
+        with open_device(address(phone)) as device, pytest.raises(NoSpaceError, match=r"model.tflite \(3.0 MB\)"):
+            device.push(big)  # type: ignore[attr-defined]
+    finally:
+        subprocess.run(["umount", RUNS], check=True)
+
+
+@pytest.mark.parametrize("name", ["adb:1?pyton=x", "adb:1?python"])
+def test_what_is_no_address_is_a_mistake_in_the_recipe(name: str) -> None:
+    with pytest.raises(RecipeError, match="no address"):
+        open_device(name)
