@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli_options import JsonOption, print_json
+from edgekit.cli_options import JsonOption, RecipeOption, print_json
 
 
 def inspect(model: Annotated[Path, typer.Argument(help="a trained model")], as_json: JsonOption = False) -> None:
@@ -33,6 +33,26 @@ def targets(
         print_json([item.model_dump(mode="json", by_alias=True) for item in found])
     else:
         console.show_targets(found, detailed=name is not None)
+
+
+def devices(
+    address: Annotated[list[str] | None, typer.Argument(help="look at these too, e.g. ssh://pi@board")] = None,
+    config: RecipeOption = Path("edgekit.toml"),
+    as_json: JsonOption = False,
+) -> None:
+    """List what can be measured on now: this host, phones on adb, the browser, the recipe's [devices]."""
+    from edgekit import console, console_device, recipe
+    from edgekit.devices.attached import attached
+
+    written = config / recipe.FILE_NAME if config.is_dir() else config
+    named = list(recipe.load(config).devices.values()) if written.is_file() else []
+    with console.waiting("looking") as progress:
+        progress(0.0, "looking for devices")
+        found = attached([*(address or []), *named])
+    if as_json:
+        print_json([item.as_json() for item in found])
+    else:
+        console_device.show_attached(found)
 
 
 def report(
@@ -76,4 +96,4 @@ def schema(
     print_json(schemas[what]())
 
 
-COMMANDS = (inspect, targets, report, schema)
+COMMANDS = (inspect, targets, devices, report, schema)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgekit.console import distinct, show_slowest_ops, show_times
+from edgekit.devices.attached import Attached
 from edgekit.report.device_section import agreement
 
 _STATES = (
@@ -34,6 +35,19 @@ def show_runs(runs: dict[str, Any]) -> None:
         f"{_states(first)}[/]"
     )
     show_slowest_ops(out, timed)
+
+
+def show_attached(found: list[Attached]) -> None:
+    """Print each device with what it is and runs, or with what to do about it."""
+    out = Console(highlight=False)
+    for item in found:
+        out.print(f"{'[green]✓[/]' if item.ready else '[red]✗[/]'} [bold]{escape(item.address)}[/]")
+        emulated = " (emulated: no times)" if item.emulated else ""
+        for line in filter(None, (", ".join(filter(None, (item.machine, item.system))) + emulated,
+                                  ", ".join(item.runtimes), item.problem)):  # fmt: skip
+            out.print(f"    {escape(line)}", soft_wrap=True)
+        if item.cure:
+            out.print(f"    {escape(item.cure)}", style="dim", soft_wrap=True)
 
 
 def _states(run: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 MARK = "@edgekit "
@@ -20,6 +21,7 @@ _TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 _X86_VENDORS = ("GenuineIntel", "AuthenticAMD")
 _EMULATED = "EDGEKIT_EMULATED"  # environment: set where an emulator cannot be told from the inside
 _ANSWER_S = 5
+_RUNTIMES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu")
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled: bits 0 to 3 are now, 16 to 19 since boot
 _THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 
@@ -35,8 +37,20 @@ def facts() -> dict[str, Any]:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "emulated": is_emulated(cpuinfo),
+        "runtimes": runtimes(),
         **state(),
     }
+
+
+def runtimes() -> list[str]:
+    """Return what can execute an artifact here, with versions, e.g. ``ai-edge-litert 2.3.0``."""
+    found = []
+    for name in _RUNTIMES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found + [program for program in ("trtexec",) if shutil.which(program)]
 
 
 def state() -> dict[str, Any]:
