@@ -16,7 +16,7 @@ from edgekit.quantize.graph import read_graph
 from edgekit.quantize.observers import TensorStatistics, warn_small
 from edgekit.quantize.plan import Ranges
 from edgekit.quantize.useful_ranges import narrowed, useful_limits
-from edgekit.search.search import Base
+from edgekit.search.problem import Base
 
 Sample = dict[str, npt.NDArray[Any]]
 
@@ -54,7 +54,7 @@ class Bases:
 
     def clean(self) -> None:
         """Remove the working files."""
-        for name in ("equalized", "guarded"):
+        for name in ("equalized", "guarded", "refined"):
             for path in self.folder.glob(f"{name}*.{self.format}"):
                 path.unlink()
 

@@ -18,8 +18,10 @@ from edgekit.quantize import decide
 from edgekit.quantize.stage import PLAN
 from edgekit.runtimes import open_model
 from edgekit.search.bases import Bases
-from edgekit.search.search import Found, Problem, search
-from edgekit.search.trial import Trial, Trials
+from edgekit.search.problem import Found, Problem
+from edgekit.search.refine import Refiner
+from edgekit.search.search import search
+from edgekit.search.trial import EMITTERS, Trial, Trials
 
 Arrays = dict[str, npt.NDArray[Any]]
 HELD_AT_MOST = 64
@@ -58,6 +60,7 @@ def run(
     specs = _specs(model, format)
     held = [data.inputs(index, specs) for index in split.held]
     bases = Bases(model, format, lambda: (data.inputs(index, specs) for index in split.calibrate), out)
+    refiner = Refiner(format, EMITTERS[format], bases.samples, out)
     plain = bases.plain()
     with Trials(format, held, out) as trials:
         judge = _Judge(trials.run(model, None), task)
@@ -69,6 +72,7 @@ def run(
             run=lambda base, plan, limit: trials.run(base.model, plan, limit),
             loss=judge.loss,
             bases=[lambda: plain, bases.clipped, bases.repaired],
+            refine=refiner.refine,
         )  # fmt: skip
         found = search(problem, target_loss, seconds, progress)
     (out / f"model.{format}").write_bytes(found.base.model.read_bytes())
@@ -76,7 +80,7 @@ def run(
     for name in ("held.npz", f"candidate.{format}"):
         (out / name).unlink(missing_ok=True)
     (out / PLAN).write_text(found.plan.to_json())
-    return _summary(found, split, target_loss, [*_too_few(split), *bases.notes, *judge.notes])
+    return _summary(found, split, target_loss, [*_too_few(split), *bases.notes, *found.notes, *judge.notes])
 
 
 def _too_few(split: Split) -> list[str]:

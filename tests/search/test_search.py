@@ -17,7 +17,8 @@ from edgekit.quantize.calibrate import ranges
 from edgekit.quantize.graph import Graph, read_graph
 from edgekit.quantize.plan import Plan
 from edgekit.search import stage
-from edgekit.search.search import SENSITIVE, Base, Problem, noise_to_signal, search
+from edgekit.search.problem import SENSITIVE, Base, Problem, noise_to_signal
+from edgekit.search.search import search
 from edgekit.search.trial import Trial, Trials
 from edgekit.search.units import units_of
 

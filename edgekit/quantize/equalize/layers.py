@@ -49,6 +49,43 @@ class Layer:
     activation: Passage | None = Passage()
 
 
+@dataclass(frozen=True)
+class Window:
+    """How a convolution slides over (height, width): kernel, strides, dilations, zeros (before, after) per axis."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+    @classmethod
+    def same(
+        cls, kernel: tuple[int, int], strides: tuple[int, int], dilations: tuple[int, int], size: tuple[int, int]
+    ) -> Window:
+        """Pad so that an output of ceil(size / stride) comes out, the odd zero behind: TensorFlow's SAME."""
+        padding = []
+        for length, step, dilation, extent in zip(kernel, strides, dilations, size, strict=True):
+            total = max(0, (-(-extent // step) - 1) * step + (length - 1) * dilation + 1 - extent)
+            padding.append((total // 2, total - total // 2))
+        return cls(kernel, strides, dilations, (padding[0], padding[1]))
+
+    def taps(self, picture: Array) -> list[Array]:
+        """Return, per kernel position in row-major order, what it reads of an (H, W, C) picture: (rows, C) each."""
+        padded = np.pad(picture, (*self.padding, (0, 0)))
+        heights, widths = (
+            (padded.shape[axis] - (self.kernel[axis] - 1) * self.dilations[axis] - 1) // self.strides[axis] + 1
+            for axis in (0, 1)
+        )
+        found = []
+        for y in range(self.kernel[0]):
+            for x in range(self.kernel[1]):
+                top, left = y * self.dilations[0], x * self.dilations[1]
+                rows = slice(top, top + (heights - 1) * self.strides[0] + 1, self.strides[0])
+                columns = slice(left, left + (widths - 1) * self.strides[1] + 1, self.strides[1])
+                found.append(padded[rows, columns].reshape(heights * widths, -1))
+        return found
+
+
 class ModelFile(Protocol):
     """A float model whose weights can be replaced by others of the same shape."""
 
@@ -59,6 +96,9 @@ class ModelFile(Protocol):
 
     def layer(self, position: int) -> Layer | None:
         """Return the op as a layer if it is one that can be rescaled."""
+
+    def window(self, position: int) -> Window | None:
+        """Return how a layer slides over its input, None for one that reads rows, or for no layer."""
 
     def passage(self, position: int) -> Passage | None:
         """Return the op as a passage for its first input, if it is one."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgekit.quantize.equalize.layers import Array, Layer, Passage, Shape
+from edgekit.quantize.equalize.layers import Array, Layer, Passage, Shape, Window
 from edgekit.quantize.graph import Op, read_graph
 
 _ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu"})
@@ -66,6 +66,20 @@ class OnnxFile:
             output, bias = self._added(op)
             return self._known(Layer(output, op.weight, bias, 1, 0, matrix=True))
         return None
+
+    def window(self, position: int) -> Window | None:
+        op, attributes = self.graph.ops[position], self._attributes(position)
+        weight, data = self.array(op.weight) if op.weighted else None, self.shape(op.inputs[0])
+        if op.kind != "Conv" or weight is None or weight.ndim != 4 or data is None:
+            return None
+        kernel = (weight.shape[2], weight.shape[3])
+        strides = tuple(attributes.get("strides", (1, 1)))
+        dilations = tuple(attributes.get("dilations", (1, 1)))
+        mode = attributes.get("auto_pad", b"NOTSET")
+        if mode == b"SAME_UPPER":
+            return Window.same(kernel, strides, dilations, (data[2], data[3]))
+        top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+        return None if mode == b"SAME_LOWER" else Window(kernel, strides, dilations, ((top, bottom), (left, right)))
 
     def passage(self, position: int) -> Passage | None:
         op, attributes = self.graph.ops[position], self._attributes(position)

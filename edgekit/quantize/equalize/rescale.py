@@ -22,7 +22,7 @@ from edgekit.quantize.equalize.pairs import Pair, find_pairs
 from edgekit.quantize.equalize.tflite_weights import TfliteFile
 from edgekit.quantize.observers import TensorStatistics
 
-_FILES: dict[str, Callable[[Path], ModelFile]] = {"tflite": TfliteFile, "onnx": OnnxFile}
+FILES: dict[str, Callable[[Path], ModelFile]] = {"tflite": TfliteFile, "onnx": OnnxFile}
 _LIMIT = 1000.0  # beyond, the factor itself would cost float32 accuracy
 _DEAD = 1e-6  # of the tensor's range: such a channel carries nothing, and would be made of rounding noise
 _HEADROOM = 0.8  # of a capped activation: other samples reach further than the calibrated ones
@@ -54,7 +54,7 @@ def equalize(path: Path, format: str, statistics: Mapping[str, TensorStatistics]
     observe it anew. Pairs whose consumer could not hold its bias in int32 are left alone; without any pair the
     file comes back byte for byte. Raises StageError for a broken file and for statistics of another model.
     """
-    model = _FILES[format](path)
+    model = FILES[format](path)
     if not model.graph.floats & statistics.keys():
         raise StageError(f"the statistics are not of {path.name}", "Observe the same float model.")
     done = []

@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from edgekit.quantize.equalize.layers import Array, Layer, Passage, Shape
+from edgekit.quantize.equalize.layers import Array, Layer, Passage, Shape, Window
 from edgekit.quantize.graph import read_graph
 
 _DTYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
@@ -74,6 +74,18 @@ class TfliteFile:
             matrix=matrix,
             activation=_FUSED.get(options.fusedActivationFunction),
         )
+
+    def window(self, position: int) -> Window | None:
+        layer, options = self.layer(position), self._main.operators[position].builtinOptions
+        data = self.shape(self.graph.ops[position].inputs[0])
+        if layer is None or layer.matrix or data is None:
+            return None
+        height, width = self.array(layer.weight).shape[1:3]
+        kernel, strides = (height, width), (options.strideH, options.strideW)
+        dilations = (options.dilationHFactor, options.dilationWFactor)
+        if options.padding == schema.Padding.SAME:
+            return Window.same(kernel, strides, dilations, (data[1], data[2]))
+        return Window(kernel, strides, dilations, ((0, 0), (0, 0)))
 
     def passage(self, position: int) -> Passage | None:
         op, options = self.graph.ops[position], self._main.operators[position].builtinOptions
