@@ -18,7 +18,7 @@ from edgekit.bundle.record import Origin
 from edgekit.convert.lint import lint
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import of_build
-from edgekit.errors import EdgekitError, RecipeError
+from edgekit.errors import EdgekitError, RecipeError, UnsupportedError
 from edgekit.profile.verdict import Budget, exit_code, judge
 from edgekit.report import FORMATS
 from edgekit.report import schema as data
@@ -58,6 +58,11 @@ def prepare(
         raise RecipeError("A target is named twice.")
     wanted = device_rows.assign(wanted, targets, devices)
     info = source.inspect(wanted.model.path)
+    if info.format == "tflite":
+        raise UnsupportedError(
+            f"{wanted.model.path} is a .tflite file: it is inspected, profiled and scored, not built from yet.",
+            "Give the model it was converted from.",
+        )
     test, calibration, _ = _check_data(wanted)
     metadata = {
         "edgekit": __version__,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit import __version__, cli_gate, cli_show, cli_trust
+from edgekit import __version__, cli_gate, cli_model, cli_show, cli_trust
 from edgekit.cli_gate import AllowDifferentOption, BaselineOption
 from edgekit.cli_options import (
     DeviceOption,
@@ -219,7 +219,7 @@ def diagnose(
             typer.echo(f"\nPage: {html}")
 
 
-for _command in (*cli_show.COMMANDS, *cli_gate.COMMANDS, *cli_trust.COMMANDS):
+for _command in (*cli_model.COMMANDS, *cli_show.COMMANDS, *cli_gate.COMMANDS, *cli_trust.COMMANDS):
     app.command()(_command)
 
 

@@ -29,6 +29,7 @@ DeviceOption = Annotated[
 OneDeviceOption = Annotated[
     str, typer.Option("--device", "-d", help="local, ssh://user@host[:port] or browser[:wasm|webgpu]")
 ]
+SignatureOption = Annotated[str, typer.Option(metavar="NAME", help="of a SavedModel that has several")]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 

@@ -1,4 +1,4 @@
-"""Commands that only show something: a model file, the targets, a finished report, schemas, versions."""
+"""Commands that only show something: the targets, a finished report, schemas, versions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ from typing import Annotated
 import typer
 
 from edgekit.cli_options import JsonOption, RecipeOption, print_json
-
-
-def inspect(model: Annotated[Path, typer.Argument(help="a trained model")], as_json: JsonOption = False) -> None:
-    """Say what a model file holds, without executing anything out of it."""
-    from edgekit import console, source
-
-    info = source.inspect(model)
-    if as_json:
-        print_json({k: str(v) if isinstance(v, Path) else v for k, v in vars(info).items()})
-    else:
-        console.show_source(info)
 
 
 def targets(
@@ -96,4 +85,4 @@ def schema(
     print_json(schemas[what]())
 
 
-COMMANDS = (inspect, targets, devices, report, schema)
+COMMANDS = (targets, devices, report, schema)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from edgekit.plan import BuildPlan, Step
 from edgekit.report.device_section import device_lines
 from edgekit.report.diagnosis_section import summary
 from edgekit.report.schema import Report, TargetReport, Variant
-from edgekit.source import SourceInfo
 from edgekit.target import Target
 
 _TELL_EVERY_S = 20.0  # where no bar can be drawn
@@ -261,16 +259,6 @@ def show_accuracy(artifact: Path, scored: dict[str, Any]) -> None:
     for name, value in scored["secondary"].items():
         out.print(f"  {escape(name)} {100 * value:.2f}")
     out.print(f"[dim]{scored['samples']} test samples in {scored['runtime']} {scored['runtime_version']}[/]")
-
-
-def show_source(info: SourceInfo) -> None:
-    """Print what a model file holds."""
-    out = Console(highlight=False)
-    count = f"{info.parameters:,} parameters" if info.parameters is not None else "parameters unknown"
-    out.print(f"{escape(str(info.path))}: [bold]{info.format}[/], {info.size_bytes / 1e6:.2f} MB, {count}")
-    if info.layers:
-        out.print(f"[dim]{escape(', '.join(f'{n} {kind}' for kind, n in Counter(info.layers).most_common(12)))}[/]")
-    show_notes(info.warnings)
 
 
 def show_targets(found: list[Target], *, detailed: bool) -> None:

@@ -203,7 +203,7 @@ class _Planner:
         return self.result.add(Step(
             f"float-{name}", "convert", f"float graph of the {name} model", "edgekit.convert.stage:float_model",
             {"model": model, "source": "keras" if pruned else self.source, "dataset": self._calibration(),
-             "samples": samples}, KERAS,
+             "samples": samples, "signature": self.recipe.model.signature}, KERAS,
         ))  # fmt: skip
 
     def _float_artifact(self, format: str, precision: str, pruned: bool) -> str:

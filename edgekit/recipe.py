@@ -31,7 +31,8 @@ class Table(BaseModel):
 
 
 class ModelTable(Table):
-    path: Path = Field(description="the trained model: .keras, .h5, .onnx or a SavedModel folder")
+    path: Path = Field(description="the trained model: .keras, .h5, .onnx, .tflite or a SavedModel folder")
+    signature: str = Field("", description="of a SavedModel; without one its default, or its only one")
 
 
 class TaskTable(Table):

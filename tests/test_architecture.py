@@ -28,12 +28,26 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
-    frozenset({"plan", "device_rows", "build", "build_folder", "bundle", "diagnose", "gate", "installed", "single"})
-    | {"pipeline", "provenance", "report", "store", "verify", "worker"},
+    frozenset(
+        {
+            "plan",
+            "device_rows",
+            "build",
+            "build_folder",
+            "bundle",
+            "diagnose",
+            "gate",
+            "inspection",
+            "installed",
+            "single",
+        }
+    )
+    | {"inspection", "pipeline", "provenance", "report", "store", "verify", "worker"},
     frozenset(
         {
             "cli",
             "cli_gate",
+            "cli_model",
             "cli_options",
             "cli_show",
             "cli_trust",
@@ -43,6 +57,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "console_page",
             "console_gate",
             "console_trust",
+            "console_inspection",
             "bug",
             "__main__",
         }
@@ -66,6 +81,7 @@ LAZY = {
     "edgekit.bundle.runners.edgekit_run",  # runs where only one of its runtimes is
     "edgekit.cli",
     "edgekit.cli_gate",
+    "edgekit.cli_model",
     "edgekit.cli_show",
     "edgekit.cli_trust",
     "edgekit.devices",

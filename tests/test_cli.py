@@ -89,7 +89,7 @@ def test_inspect(recipe: Path) -> None:
     found = read("inspect", recipe / "model.keras", "--json")
     assert found["format"] == "keras"
     assert found["parameters"] > 1000
-    assert "keras" in edgekit("inspect", recipe / "model.keras").out
+    assert "Keras" in edgekit("inspect", recipe / "model.keras").out
 
 
 def test_env() -> None:

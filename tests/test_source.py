@@ -83,7 +83,7 @@ def test_a_truncated_archive(tmp_path: Path, share: float) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.onnx"])
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.onnx", "model.tflite"])
 @pytest.mark.parametrize("content", [b"", b"hello, I am text\n" * 100, b"version https://git-lfs.github.com/spec/v1\n"])
 def test_another_file_under_a_model_name(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
@@ -91,7 +91,7 @@ def test_another_file_under_a_model_name(tmp_path: Path, name: str, content: byt
         inspect(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["model.tflite", "model.pt", "model.pkl", "model.bin", "model"])
+@pytest.mark.parametrize("name", ["model.pt", "model.pkl", "model.bin", "model"])
 def test_another_kind_of_file_is_never_opened(tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to("/proc/self/mem")  # reading it would raise OSError
     with pytest.raises(RecipeError, match="no kind of model") as caught:

@@ -44,13 +44,13 @@ def export_keras(model: keras.Model, out: Path) -> None:
     archive.write_out(str(out), verbose=False)
 
 
-def resign(saved_model: Path, out: Path) -> None:
-    """Write a user's SavedModel again with batch 1, keeping the names of its signature.
+def resign(saved_model: Path, out: Path, wanted_signature: str = "") -> None:
+    """Write one signature of a user's SavedModel again with batch 1, keeping the names of its tensors.
 
     Raises UnsupportedError without a usable signature, or for a dynamic dimension besides the batch.
     """
     loaded = tf.saved_model.load(str(saved_model))
-    signature = _serving_signature(loaded.signatures, saved_model)
+    signature = serving_signature(loaded.signatures, saved_model, wanted_signature)
     wanted: dict[str, tf.TensorSpec] = signature.structured_input_signature[1]
     specs = []
     for name, spec in sorted(wanted.items()):
@@ -86,7 +86,7 @@ def reference(model: keras.Model, inputs: Mapping[str, npt.NDArray[Any]]) -> Arr
 def saved_model_reference(saved_model: Path, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     """Compute the outputs of a SavedModel's signature, one sample at a time; shapes as in ``reference``."""
     loaded = tf.saved_model.load(str(saved_model))
-    signature = _serving_signature(loaded.signatures, saved_model)
+    signature = serving_signature(loaded.signatures, saved_model)
     count = len(next(iter(inputs.values())))
     parts = [signature(**{name: tf.constant(array[i : i + 1]) for name, array in inputs.items()}) for i in range(count)]
     return {name: np.concatenate([part[name].numpy() for part in parts]) for name in sorted(parts[0])}
@@ -94,7 +94,7 @@ def saved_model_reference(saved_model: Path, inputs: Mapping[str, npt.NDArray[An
 
 def signature_inputs(saved_model: Path) -> list[tuple[str, tf.TensorSpec]]:
     """Return the inputs of a SavedModel's serving signature, sorted by name."""
-    signature = _serving_signature(tf.saved_model.load(str(saved_model)).signatures, saved_model)
+    signature = serving_signature(tf.saved_model.load(str(saved_model)).signatures, saved_model)
     wanted: dict[str, tf.TensorSpec] = signature.structured_input_signature[1]
     return sorted(wanted.items())
 
@@ -162,13 +162,20 @@ def static_shape(name: str, shape: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def _serving_signature(signatures: Mapping[str, Any], path: Path) -> Any:
+def serving_signature(signatures: Mapping[str, Any], path: Path, wanted: str = "") -> Any:
+    """Return the signature of this name, else the default or the only one. Raises UnsupportedError for neither."""
+    found = ", ".join(sorted(signatures)) or "none"
+    if wanted:
+        if wanted in signatures:
+            return signatures[wanted]
+        raise UnsupportedError(f"{path.name} has no signature '{wanted}' (found: {found})", "Name one of them.")
     if SIGNATURE in signatures:
         return signatures[SIGNATURE]
     if len(signatures) == 1:
         return next(iter(signatures.values()))
-    found = ", ".join(sorted(signatures)) or "none"
     raise UnsupportedError(
         f"{path.name} has no signature '{SIGNATURE}' (found: {found})",
-        f"Save it with tf.saved_model.save(..., signatures={{'{SIGNATURE}': function}}).",
+        "Choose one: model.signature in edgekit.toml, or --signature of inspect and init."
+        if signatures
+        else f"Save it with tf.saved_model.save(..., signatures={{'{SIGNATURE}': function}}).",
     )

@@ -21,8 +21,9 @@ SAVED_MODEL = "saved_model"
 
 
 def float_model(
-    *, out: Path, progress: Progress, model: Path, source: str, dataset: dict[str, Any], samples: int
-) -> dict[str, Any]:
+    *, out: Path, progress: Progress, model: Path, source: str, dataset: dict[str, Any], samples: int,
+    signature: str = "",
+) -> dict[str, Any]:  # fmt: skip
     """Write ``saved_model/`` with batch 1, and what the source computes on the first calibration samples.
 
     ``inputs.npz`` and ``reference.npz`` hold (N, ...) per name, ``first.npz`` the first input with batch 1.
@@ -31,7 +32,7 @@ def float_model(
     warnings: list[str] = []
     parameters = None
     if source == "saved_model":
-        float_graph.resign(model, out / SAVED_MODEL)
+        float_graph.resign(model, out / SAVED_MODEL, signature)
         specs = _saved_model_specs(out / SAVED_MODEL)
         inputs = parity_inputs(dataset, specs, samples)
         outputs = float_graph.saved_model_reference(out / SAVED_MODEL, inputs)

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.shape_inference import InferenceError
 
 from edgekit.errors import StageError
+from edgekit.source.tflite_file import kind_of
 
-_TFLITE_KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TFLITE_FLOAT = schema.TensorType.FLOAT32
 # Ops that read rows of a table (embeddings), and the operand that is the table.
 LOOKUP_OPERAND = {"GATHER": 0, "Gather": 0}
@@ -121,7 +121,7 @@ def _read_tflite(path: Path) -> Graph:
         for name, tensor in zip(names, main.tensors, strict=True)
         if tensor.type == _TFLITE_FLOAT and name not in constants
     )
-    kinds = [tflite_kind(code) for code in model.operatorCodes]
+    kinds = [kind_of(code) for code in model.operatorCodes]
     ops = tuple(
         _op(
             kinds[op.opcodeIndex],
@@ -139,14 +139,6 @@ def _read_tflite(path: Path) -> Graph:
         if name in constants and tensor.type == _TFLITE_FLOAT
     }
     return Graph(ops, inputs, outputs, constants, floats, _tables(ops, data))
-
-
-def tflite_kind(code: Any) -> str:
-    """Return the builtin's name, or ``CUSTOM:name``. Old files keep the code in the deprecated field."""
-    builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-    if builtin == schema.BuiltinOperator.CUSTOM:
-        return f"CUSTOM:{(code.customCode or b'').decode()}"
-    return str(_TFLITE_KINDS.get(builtin, f"UNKNOWN:{builtin}"))
 
 
 def _read_onnx(path: Path) -> Graph:

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgekit.errors import RecipeError
-from edgekit.source import keras_file, onnx_file
+from edgekit.source import keras_file, onnx_file, tflite_file
 from edgekit.source.info import Contents, Format, SourceInfo
 
 __all__ = ["SourceInfo", "inspect"]
 
-READ = "edgekit reads .keras, .h5 (.hdf5), .onnx and SavedModel folders"
+READ = "edgekit reads .keras, .h5 (.hdf5), .onnx, .tflite and SavedModel folders"
 
 _INSTEAD = {
-    ".tflite": "A .tflite file is a result, not a source: give the model it was converted from.",
     ".pb": "Give the SavedModel folder that holds saved_model.pb.",
     ".pt": "Export it: torch.onnx.export(model, inputs, 'model.onnx').",
     ".pth": "Export it: torch.onnx.export(model, inputs, 'model.onnx').",
@@ -85,4 +84,5 @@ _READERS: dict[str, tuple[Format, Callable[[Path], Contents]]] = {
     ".h5": ("h5", keras_file.read_hdf5),
     ".hdf5": ("h5", keras_file.read_hdf5),
     ".onnx": ("onnx", onnx_file.read),
+    ".tflite": ("tflite", tflite_file.read),
 }

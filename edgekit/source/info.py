@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Format = Literal["keras", "h5", "saved_model", "onnx"]
+Format = Literal["keras", "h5", "saved_model", "onnx", "tflite"]
 
 MAX_BYTES = 8 << 30  # of weights: more would not fit any target, and stops archives made to fill a disk
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """``layers``: the kind of every layer (Keras) or node (ONNX), in the file's order; empty for a SavedModel.
+    """``layers``: the kind of every layer (Keras) or op, in the file's order; empty for a SavedModel.
 
     ``parameters`` is None where the file does not tell.
     """

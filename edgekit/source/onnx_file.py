@@ -14,8 +14,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.source.info import MAX_BYTES, Contents
 
-_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
-_QUANTIZED |= {"ConvInteger", "MatMulInteger"}
+QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+QUANTIZED |= {"ConvInteger", "MatMulInteger"}
 _STANDARD_DOMAINS = {"", "ai.onnx"}
 _T = onnx.TensorProto
 # Tensors of other types (int64 shapes, indices, booleans) are not what anyone calls parameters.
@@ -34,7 +34,7 @@ def read(path: Path) -> Contents:
         _check_tensor(tensor, path)
     parameters = sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in _PARAMETER_TYPES)
     warnings = ["pruning needs a Keras model: an ONNX model is quantized and converted only"]
-    if any(node.op_type in _QUANTIZED for node in nodes):
+    if any(node.op_type in QUANTIZED for node in nodes):
         warnings.insert(0, "the model is quantized already: give the float model to compare and calibrate against")
     return Contents(parameters, tuple(node.op_type for node in nodes), tuple(warnings))
 

@@ -1,0 +1,36 @@
+"""Commands that look at a trained model before any recipe exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli_options import JsonOption, SignatureOption, TargetOption, print_json
+
+SourceArgument = Annotated[
+    Path, typer.Argument(help="a trained model: .keras, .h5, .onnx, .tflite or a SavedModel folder")
+]
+
+
+def inspect(
+    model: SourceArgument,
+    target: TargetOption = None,
+    signature: SignatureOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a model takes, gives and costs, and what each target makes of it; runs nothing out of the file."""
+    from edgekit import console, console_inspection, inspection
+    from edgekit import target as boards
+
+    chosen = [boards.load(name) for name in target or boards.names()]
+    with console.waiting("reading the model") as progress:
+        found = inspection.look(model, chosen, progress, signature)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        console_inspection.show_inspection(found)
+
+
+COMMANDS = (inspect,)

@@ -1,0 +1,120 @@
+"""Look at any trained model: what goes in and out, what it costs, what each target would make of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit import source, worker
+from edgekit.errors import RecipeError
+from edgekit.inspection import keras_graph, onnx_graph, tflite_graph
+from edgekit.inspection.guess import Guess, guess
+from edgekit.inspection.network import Network, Op, Shape, Tensor, peak_bytes
+from edgekit.inspection.refusals import Answer, answers
+from edgekit.progress import Progress
+from edgekit.source import SourceInfo
+from edgekit.target import Target
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything ``edgekit inspect`` says. ``activation_bytes``: the most alive at once, at batch 1."""
+
+    source: SourceInfo
+    network: Network
+    activation_bytes: int | None
+    task: Guess
+    targets: tuple[Answer, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        network = self.network
+        return {
+            "path": str(self.source.path),
+            "format": self.source.format,
+            "version": network.version,
+            "size_bytes": self.source.size_bytes,
+            "inputs": [_tensor_json(tensor) for tensor in network.inputs],
+            "outputs": [_tensor_json(tensor) for tensor in network.outputs],
+            "parameters": network.parameters,
+            "weight_bytes": network.weight_bytes,
+            "macs": network.macs,
+            "macs_unknown_for": list(network.uncounted),
+            "activation_bytes": self.activation_bytes,
+            "ops": network.histogram,
+            "custom_ops": list(network.custom_ops),
+            "quantized": network.quantized,
+            "layers": list(self.source.layers),
+            "task": asdict(self.task),
+            "targets": [asdict(answer) for answer in self.targets],
+            "warnings": [*self.source.warnings, *network.notes],
+        }
+
+
+def look(path: Path, targets: list[Target], progress: Progress, signature: str = "") -> Inspection:
+    """Check and read a model file; SavedModels, and Keras files that do not say every shape, in a child process.
+
+    Raises what ``edgekit.source.inspect`` raises, and StageError where the child fails.
+    """
+    info = source.inspect(path)
+    if signature and info.format != "saved_model":
+        raise RecipeError(f"{path} has no signatures: only a SavedModel does.", "Leave --signature out.")
+    network = _READERS[info.format](info, progress, signature)
+    return Inspection(info, network, peak_bytes(network), guess(network), answers(info, network, targets))
+
+
+def _keras(info: SourceInfo, progress: Progress, _: str) -> Network:
+    try:
+        return keras_graph.read(keras_graph.config_of(info.path), info.parameters)
+    except (keras_graph.UnknownShapes, KeyError, IndexError, TypeError):
+        found = _in_child("keras_config", {"model": info.path.resolve()}, progress)
+    shapes = {name: tuple(shape) for name, shape in found["outputs"].items()}
+    return keras_graph.read(found["config"], info.parameters, shapes)
+
+
+def _saved_model(info: SourceInfo, progress: Progress, signature: str) -> Network:
+    found = _in_child("saved_model", {"model": info.path.resolve(), "signature": signature}, progress)
+    return _network(found["network"])
+
+
+def _in_child(function: str, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        called = f"edgekit.inspection.in_tensorflow:{function}"
+        return worker.run(called, arguments, Path(folder), progress, label="inspection")
+
+
+_READERS: dict[str, Callable[[SourceInfo, Progress, str], Network]] = {
+    "keras": _keras,
+    "h5": _keras,
+    "saved_model": _saved_model,
+    "onnx": lambda info, *_: onnx_graph.read(info.path),
+    "tflite": lambda info, *_: tflite_graph.read(info.path),
+}
+
+
+def _network(found: dict[str, Any]) -> Network:
+    """Return the network that came as JSON out of a child process."""
+    return Network(
+        **{
+            **found,
+            "inputs": tuple(map(_tensor, found["inputs"])),
+            "outputs": tuple(map(_tensor, found["outputs"])),
+            "ops": tuple(
+                Op(**{**op, "inputs": tuple(op["inputs"]), "outputs": tuple(op["outputs"])}) for op in found["ops"]
+            ),
+            "tensors": {name: _tensor(tensor) for name, tensor in found["tensors"].items()},
+            "custom_ops": tuple(found["custom_ops"]),
+            "notes": tuple(found["notes"]),
+        }
+    )
+
+
+def _tensor(found: dict[str, Any]) -> Tensor:
+    shape: Shape | None = None if found["shape"] is None else tuple(found["shape"])
+    return Tensor(found["name"], shape, found["dtype"], found["layout"])
+
+
+def _tensor_json(tensor: Tensor) -> dict[str, Any]:
+    return {**asdict(tensor), "dynamic_axes": list(tensor.dynamic_axes)}

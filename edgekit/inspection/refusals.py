@@ -1,0 +1,107 @@
+"""What each target would make of a network, before any work: refused and why, or which ops stay float there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgekit.convert.lint import OLDEST_OPSET, lint
+from edgekit.inspection.keras_ops import becomes
+from edgekit.inspection.network import Network
+from edgekit.quantize.kernels import DEFAULT_SCHEME, MOVES, SCHEMES
+from edgekit.source import SourceInfo
+from edgekit.target import Output, Target
+
+_SAME_FORMAT_ONLY = {
+    "onnx": ("tflite", "no TFLite from an ONNX model: give the Keras model or a SavedModel"),
+    "tflite": ("onnx", "no ONNX from a TFLite model: give the model it was converted from"),
+}
+# The build repairs these itself: it sets the batch to 1 and takes the weights inside.
+_REPAIRED = {"static_shapes", "no_external_data", "size_bytes"}
+_FLOAT_IN_EVERY_SCHEME = {"Constant", "Shape", "QuantizeLinear", "DequantizeLinear", "InputLayer", "Dropout"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one target makes of one format. ``refused``: one sentence for each op or input that cannot go there.
+
+    ``float_ops``: how many ops of each kind stay float32 beside int8 ones, and ``reasons`` for some of them.
+    """
+
+    target: str
+    format: str
+    precision: str
+    refused: tuple[str, ...]
+    float_ops: dict[str, int]
+    reasons: dict[str, str]
+
+    @property
+    def takes(self) -> bool:
+        return not self.refused
+
+
+def answers(info: SourceInfo, network: Network, targets: list[Target]) -> tuple[Answer, ...]:
+    """Return an answer for each target and each format that it takes, first choice first."""
+    found = []
+    for target in targets:
+        first = {output.format: output for output in reversed(target.outputs)}
+        for format in dict.fromkeys(output.format for output in target.outputs):
+            refused = tuple(_refused(info, network, target, format))
+            kept = {} if refused else _float_ops(info, network, first[format])
+            reasons = SCHEMES[_scheme(first[format])].refused
+            found.append(
+                Answer(
+                    target.name, format, first[format].precision, refused, kept,
+                    {kind: reasons[kind] for kind in kept if kind in reasons},
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def _refused(info: SourceInfo, network: Network, target: Target, format: str) -> Iterator[str]:
+    other, why = _SAME_FORMAT_ONLY.get(info.format, ("", ""))
+    if format == other:
+        yield why
+        return
+    for tensor in network.inputs:
+        for axis in tensor.dynamic_axes:
+            if axis:
+                yield f"input {tensor.name!r} has an open size on axis {axis}: export it with the size it will run at"
+        if tensor.dtype in ("string", "complex64", "complex128"):
+            yield f"input {tensor.name!r} is {tensor.dtype}"
+    if info.format == "onnx":
+        version = int(network.version.removeprefix("opset ") or 0)
+        if version < OLDEST_OPSET:
+            yield f"opset {version} is older than {OLDEST_OPSET}: export it again with a newer one"
+        named: dict[str, list[str]] = {}
+        for op in network.ops:
+            if op.kind in target.refuses:
+                named.setdefault(op.kind, []).append(op.name)
+        for kind, places in named.items():
+            more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+            yield f"{kind} at {places[0]!r}{more}: {target.primary.runtime} has no such operator"
+    rules = [rule for rule in target.lint if rule not in _REPAIRED and rule != "opset_min_13"]
+    if info.format == format:
+        for finding in lint(info.path, format, rules):
+            if finding.severity == "error":
+                yield f"{finding.where}: {finding.message}"
+
+
+def _float_ops(info: SourceInfo, network: Network, output: Output) -> dict[str, int]:
+    """Count the ops that have no int8 form worth using there; empty for a float file, or one quantized already."""
+    if not output.precision.startswith("int8") or network.quantized:
+        return {}
+    scheme = SCHEMES[_scheme(output)]
+    own = info.format in ("onnx", "tflite")
+    counts: dict[str, int] = {}
+    for op in network.ops:
+        kinds = (op.kind,) if own else becomes(op.kind, op.activation, output.format)
+        for kind in kinds:
+            refused = kind in scheme.refused and kind not in scheme.hazards
+            if refused or kind not in scheme.int8 | scheme.hazards | scheme.follows | MOVES | _FLOAT_IN_EVERY_SCHEME:
+                counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _scheme(output: Output) -> str:
+    return output.scheme or DEFAULT_SCHEME[output.format]

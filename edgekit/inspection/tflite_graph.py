@@ -1,0 +1,130 @@
+"""Read a .tflite file as a network, with the flatbuffer schema alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, elements, image_layout, times
+from edgekit.source.tflite_file import custom_names, kind_of, read_model
+
+_DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+_INTEGERS = ("int8", "uint8", "int16", "int4", "int2")
+_PARAMETERS = ("float", "int8", "uint8", "int4")
+_UNCOUNTED = ("LSTM", "RNN", "WHILE", "IF", "CUSTOM:", "STABLEHLO")
+
+
+def read(path: Path) -> Network:
+    """Return the network of a checked `.tflite` file (``edgekit.source.inspect`` refuses damaged ones)."""
+    model = read_model(path)
+    main = model.subgraphs[0]
+    constant = {
+        index
+        for index, tensor in enumerate(main.tensors)
+        if tensor.buffer and model.buffers[tensor.buffer].data is not None and len(model.buffers[tensor.buffer].data)
+    }
+    names = _names(model)
+    shapes = [_shape(tensor) for tensor in main.tensors]
+    tensors = {
+        names[i]: Tensor(names[i], shapes[i], _DTYPES.get(tensor.type, "undefined"))
+        for i, tensor in enumerate(main.tensors)
+        if i not in constant
+    }
+    kinds = [kind_of(code) for code in model.operatorCodes]
+    ops = tuple(
+        Op(
+            kinds[op.opcodeIndex],
+            _text(main.tensors[op.outputs[0]].name) if len(_list(op.outputs)) else kinds[op.opcodeIndex],
+            tuple(names[i] for i in _list(op.inputs) if i >= 0 and i not in constant),
+            tuple(names[i] for i in _list(op.outputs)),
+            _macs(kinds[op.opcodeIndex], [shapes[i] if i >= 0 else None for i in _list(op.inputs)],
+                  [shapes[i] for i in _list(op.outputs)]),
+        )
+        for op in _list(main.operators)
+    )  # fmt: skip
+    weights = [(elements(shapes[i]) or 0, _DTYPES.get(main.tensors[i].type, "")) for i in sorted(constant)]
+    parameters = sum(count for count, dtype in weights if dtype.startswith(_PARAMETERS))
+    weight_bytes = sum(count * bits(dtype) // 8 for count, dtype in weights)
+    return Network(
+        tuple(_as_input(tensors[names[i]]) for i in _list(main.inputs) if names[i] in tensors),
+        tuple(tensors[names[i]] for i in _list(main.outputs) if names[i] in tensors),
+        ops,
+        tensors,
+        parameters,
+        weight_bytes,
+        _quantized(main, constant),
+        f"schema {model.version}",
+        custom_names(model),
+    )
+
+
+def _quantized(main: Any, constant: set[int]) -> str:
+    """Say which of weights and activations are integers with scales; float16 weights are no quantization."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for index, tensor in enumerate(main.tensors):
+        dtype = _DTYPES.get(tensor.type, "")
+        if dtype in _INTEGERS and tensor.quantization is not None and _list(tensor.quantization.scale):
+            found[index in constant].add(dtype)
+    sides = ((found[True], "weights"), (found[False], "activations"))
+    return " and ".join(f"{'/'.join(sorted(dtypes))} {side}" for dtypes, side in sides if dtypes)
+
+
+def _macs(kind: str, inputs: list[Shape | None], outputs: list[Shape | None]) -> int | None:
+    result = elements(outputs[0]) if outputs else None
+    weight = inputs[1] if len(inputs) > 1 else None
+    if kind == "CONV_2D":
+        return times(result, *weight[1:]) if weight else None
+    if kind == "DEPTHWISE_CONV_2D":
+        return times(result, *weight[1:3]) if weight else None
+    if kind == "TRANSPOSE_CONV":
+        entry = inputs[2] if len(inputs) > 2 else None
+        return times(elements(entry), *weight[:3]) if weight else None
+    if kind == "FULLY_CONNECTED":
+        return times(result, weight[-1]) if weight else None
+    if kind == "BATCH_MATMUL":
+        return times(result, inputs[0][-1]) if inputs[0] else None
+    return None if any(part in kind for part in _UNCOUNTED) else 0
+
+
+def _shape(tensor: Any) -> Shape:
+    signature = _list(tensor.shapeSignature)
+    fixed = _list(tensor.shape)
+    sizes = signature if len(signature) == len(fixed) else fixed
+    return tuple(None if size < 0 else int(size) for size in sizes)
+
+
+def _as_input(tensor: Tensor) -> Tensor:
+    four = tensor.shape is not None and len(tensor.shape) == 4
+    return Tensor(tensor.name, tensor.shape, tensor.dtype, image_layout(tensor.shape) or ("NHWC" if four else ""))
+
+
+def _names(model: Any) -> list[str]:
+    """Return a name for each tensor: the signature's for inputs and outputs; numbered where two are alike."""
+    tensors = model.subgraphs[0].tensors
+    plain = Counter(_text(tensor.name) for tensor in tensors)
+    aliases = _aliases(model)
+    texts = [_text(tensor.name) for tensor in tensors]
+    return [
+        aliases.get(index) or (text if plain[text] == 1 and text not in aliases.values() else f"{index}:{text}")
+        for index, text in enumerate(texts)
+    ]
+
+
+def _aliases(model: Any) -> dict[int, str]:
+    """Return the names that callers use, by tensor, out of the first signature."""
+    for signature in _list(model.signatureDefs):
+        if (signature.subgraphIndex or 0) == 0:
+            entries = [*_list(signature.inputs), *_list(signature.outputs)]
+            return {int(entry.tensorIndex): _text(entry.name) for entry in entries}
+    return {}
+
+
+def _list(values: Any) -> list[Any]:
+    return [] if values is None else list(values)
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
