@@ -46,8 +46,8 @@ class Artifact:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file, or of a folder's relative names and contents, in hex."""
-    if path.is_file():
+    """Return the sha256 of a file, or of a folder's relative names and contents, in hex. Raises OSError."""
+    if not path.is_dir():
         return _file_digest(path)
     tree = hashlib.sha256()
     for item in sorted(p for p in path.rglob("*") if p.is_file()):

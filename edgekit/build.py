@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import __version__, device_rows, installed, pipeline, plan, provenance, recipe, source, target, tasks
-from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.bundle.lay_out import lay_out
 from edgekit.bundle.record import Origin
@@ -67,7 +66,7 @@ def prepare(
     metadata = {
         "edgekit": __version__,
         "recipe": recipe.making_fingerprint(wanted),
-        "source_sha256": digest(info.path),
+        "source_sha256": pipeline.known_digest(info.path),
         "task": wanted.task.kind,
         "labels": list(test.classes),
         "preprocess": wanted.preprocess.model_dump(mode="json"),
@@ -313,7 +312,7 @@ def _source(prepared: Prepared, outcome: pipeline.Outcome) -> data.Source:
     exported = outcome.entries.get("float-original")
     found = exported.result if exported else {"warnings": [], "parameters": None}
     return data.Source(
-        path=info.path.name, format=info.format, sha256=digest(info.path), size_bytes=info.size_bytes,
+        path=info.path.name, format=info.format, sha256=pipeline.known_digest(info.path), size_bytes=info.size_bytes,
         parameters=found["parameters"] or info.parameters, task=prepared.recipe.task.kind,
         warnings=list(dict.fromkeys([*info.warnings, *found["warnings"]])),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from edgekit import __version__, worker
 from edgekit.artifact import digest
-from edgekit.errors import EdgekitError, StageError
+from edgekit.errors import EdgekitError, RecipeError, StageError
 from edgekit.plan import BuildPlan, File, Ref, Step
 from edgekit.progress import Progress
 from edgekit.runtimes.facts import facts
@@ -181,7 +181,17 @@ def _map(value: Any, on_ref: Callable[[Ref], Any], on_file: Callable[[Path], Any
     return value
 
 
-known_digest = cache(digest)  # a build asks for the same data again and again
+@cache  # a build asks for the same data again and again
+def known_digest(path: Path) -> str:
+    """Return the digest of a file or folder of the user. Raises RecipeError where it cannot be read."""
+    try:
+        return digest(path)
+    except OSError as error:
+        raise RecipeError(
+            f"Cannot read {error.filename or path}: {error.strerror or error}.",
+            "It was there when the build began. Put it back: the same command goes on from there.",
+        ) from error
+
 
 # What of edgekit's own code a stage's results depend on, besides the stage's folder.
 _SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "runtimes", "devices")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit import __version__, pipeline, recipe
+from edgekit.errors import RecipeError
 from edgekit.report import schema as data
 from edgekit.runtimes.facts import facts
 from edgekit.store import key_of
@@ -48,5 +49,8 @@ def identity(wanted: recipe.Recipe, path: Path, targets: Sequence[Target], *, le
 
 
 def content_of(*paths: Path | None) -> str:
-    """Return one sha256 of the content of files or folders; missing ones have none."""
-    return key_of([pipeline.known_digest(path) for path in paths if path])
+    """Return one sha256 of the content of files or folders; "" where one of them is gone."""
+    try:
+        return key_of([pipeline.known_digest(path) for path in paths if path])
+    except RecipeError:  # the step that needed it has said so
+        return ""

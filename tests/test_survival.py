@@ -1,8 +1,12 @@
-"""A build against the world: full disk, read-only folder, Ctrl-C, kill -9, another build in the same folder."""
+"""A build against the world: full disk, read-only folder, Ctrl-C, kill -9, vanished data, other builds, a bad store."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import ONE_EPOCH, command, digests, edgekit, environment, fashion, report_of
+from project import ONE_EPOCH, command, digests, edgekit, environment, fashion, made, report_of
 
+from edgekit import build as builder
+from edgekit.errors import EdgekitError
+from edgekit.plan import Step
+
+KILL_MOMENTS = int(os.environ.get("EDGEKIT_KILL_MOMENTS", "2"))  # 30 for the table in benchmarks/README.md
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts and /proc are Linux's")
 
 
@@ -147,7 +156,7 @@ def test_kill_9_in_the_middle_costs_one_step_and_no_byte(finished: Path, tmp_pat
 
     # The uninterrupted build in another folder is the measure: same recipe, same bytes.
     assert digests(out / "variants") == digests(finished / "out/variants")
-    ours, theirs = digests(out / "artifacts"), digests(finished / "out/artifacts")
+    ours, theirs = made(out / "artifacts"), made(finished / "out/artifacts")
     both = {name for name in set(ours) & set(theirs) if not name.endswith("/model.json")}
     assert both  # which of two equally fast variants ships is timing's word; what both shipped is the same
     assert {name: ours[name] for name in both} == {name: theirs[name] for name in both}
@@ -173,3 +182,144 @@ def test_two_builds_at_once_in_one_folder(recipe: Path) -> None:
     assert len(steps) == 16
     assert len(reused) == 8  # every step was made once, by one of the two
     assert not list((out / "store/tmp").iterdir())
+
+
+@pytest.mark.slow
+def test_kill_9_at_seeded_random_moments_costs_no_byte(tmp_path: Path) -> None:
+    """Every build is killed at random moments of an uninterrupted one's time until it gets through."""
+    generator = random.Random(0)
+    uninterrupted = fashion(tmp_path / "uninterrupted")
+    began = time.monotonic()
+    assert edgekit("build", "-c", uninterrupted, "-o", uninterrupted / "out", timeout_s=600).code == 0
+    takes_s = time.monotonic() - began
+    expected = digests(uninterrupted / "out/variants"), _shared(made(uninterrupted / "out/artifacts"))
+    kills = builds = 0
+    while kills < KILL_MOMENTS:
+        builds += 1
+        recipe = fashion(tmp_path / f"killed-{builds}")
+        while kills < KILL_MOMENTS:
+            running = Running(recipe, recipe / "out")
+            try:
+                running.process.wait(timeout=generator.uniform(0, takes_s))
+            except subprocess.TimeoutExpired:
+                children = running.children()
+                running.process.kill()
+                running.process.wait(timeout=5)
+                kills += 1
+                assert gone(children), children
+            else:
+                break
+        done = edgekit("build", "-c", recipe, "-o", recipe / "out", timeout_s=600)
+        assert done.code == 0, done.err
+        found = digests(recipe / "out/variants"), _shared(made(recipe / "out/artifacts"))
+        assert found == expected
+        assert not list((recipe / "out/store/tmp").iterdir())
+        shutil.rmtree(recipe)
+    print(f"{kills} kills in {builds} builds of {takes_s:.0f} s")
+
+
+def _shared(files: dict[str, str]) -> dict[str, str]:
+    """Leave away what depends on which of two equally fast files ships."""
+    return {name: sha256 for name, sha256 in files.items() if name.endswith((".tflite", ".txt", ".py"))}
+
+
+@pytest.mark.slow
+def test_ten_builds_at_once_share_one_store(recipe: Path) -> None:
+    out = recipe / "out"
+    logs = [recipe / f"{number}.log" for number in range(10)]
+    running = []
+    for path in logs:
+        with path.open("wb") as log:
+            words = command("build", "-c", recipe, "-o", out)
+            running.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=log, env=environment()))
+    codes = [process.wait(timeout=600) for process in running]
+    texts = [path.read_text() for path in logs]
+    assert codes == [0] * 10, texts
+    steps = [line.rstrip() for text in texts for line in text.splitlines() if line.startswith("✓")]
+    assert len(steps) % 10 == 0
+    once = [line for line in steps if not line.endswith("reused")]
+    assert len(once) == len(steps) / 10  # each was made once, by one of the ten
+    for row in report_of(out)["targets"][0]["variants"]:
+        assert digests(out)[row["file"]] == row["sha256"]
+    assert not list((out / "store/tmp").iterdir())
+
+
+@pytest.mark.slow
+def test_a_corrupt_store_entry_is_made_again_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    recipe = Path(shutil.copytree(finished, tmp_path / "fashion"))
+    before = digests(recipe / "out/variants")
+    sha256 = before["tflite-int8-original.tflite"]
+    emitted = [entry.with_name("model.tflite") for entry in (recipe / "out/store").glob("*/expected.npz")]
+    [path] = [path for path in emitted if hashlib.sha256(path.read_bytes()).hexdigest() == sha256]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = edgekit("build", "-c", recipe, "-o", recipe / "out")
+    assert done.code == 0, done.err
+    assert [line for line in done.lines() if not line.endswith("reused")] == [
+        line for line in done.lines() if "tflite-int8-original file" in line
+    ]
+    assert digests(recipe / "out/variants") == before
+
+
+@pytest.mark.slow
+def test_a_store_of_an_older_version_is_left_alone_and_not_believed(finished: Path, tmp_path: Path) -> None:
+    """Keys hold the version and the code, so an old entry is never asked for; one of another form is none."""
+    recipe = Path(shutil.copytree(finished, tmp_path / "fashion"))
+    store = recipe / "out/store"
+    quick = ("plan.json", "predictions.npz", "expected.npz")
+    entries = sorted(path.with_name("entry.json") for name in quick for path in store.glob(f"*/{name}"))
+    for number, entry in enumerate(entries):
+        if number % 2:
+            entry.unlink()  # a form without an index
+        else:
+            entry.write_text(json.dumps({"version": 0, "outputs": []}))
+    (store / "0.0.1").mkdir()
+    (store / "0.0.1/blob").write_bytes(b"old")
+    before = digests(recipe / "out/variants")
+    done = edgekit("build", "-c", recipe, "-o", recipe / "out", timeout_s=600)
+    assert done.code == 0, done.err
+    made_again = [line for line in done.lines() if not line.endswith("reused")]
+    assert len(made_again) == len(entries) == 10
+    assert digests(recipe / "out/variants") == before
+    assert (store / "0.0.1/blob").read_bytes() == b"old"
+
+
+class Vanishing:
+    """Takes the data away once the first step is done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.errors: list[EdgekitError] = []
+
+    def planned(self, steps: int) -> None: ...
+
+    def started(self, step: Step) -> None: ...
+
+    def progressed(self, step: Step, done: float, text: str) -> None: ...
+
+    def finished(self, step: Step, reused: bool) -> None:
+        if self.path.exists():
+            self.path.rename(self.path.with_suffix(".gone"))
+
+    def failed(self, step: Step, error: EdgekitError) -> None:
+        self.errors.append(error)
+
+    def skipped(self, step: Step, because: str) -> None: ...
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["data/test.npz", "model.keras"])
+def test_what_vanishes_under_a_build_is_named_and_no_file_is_called_good(name: str, recipe: Path) -> None:
+    prepared = builder.prepare(recipe, {}, [])
+    observer = Vanishing(recipe / name)
+    done = builder.run(prepared, recipe / "out", observer, jobs=1)
+    if name == "model.keras":  # it was read: the graph is in the store
+        assert done.report.exit_code == 0
+        return
+    assert done.report.exit_code == 2
+    assert all("test.npz" in error.message for error in observer.errors)
+    assert not [target for target in done.report.targets if target.outcome == "passed"]
+    assert done.report.identity.test_sha256 == ""
+    observer.path.with_suffix(".gone").rename(observer.path)
+    assert edgekit("build", "-c", recipe, "-o", recipe / "out").code == 0
