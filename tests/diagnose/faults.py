@@ -19,11 +19,14 @@ from edgekit.convert import onnx_quantized, tflite_quantized
 from edgekit.quantize.calibrate import ranges
 from edgekit.quantize.decide import decide
 from edgekit.quantize.plan import Plan, Ranges
+from edgekit.runtimes import open_model
+from edgekit.tasks import generic
 
 Array = npt.NDArray[Any]
 Sample = dict[str, Array]
 SIZE = (16, 16, 3)
 WEIGHTS = 4  # seed of the networks
+BODY = 24  # channels of their widest layer, where most weights are
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ def quantize(fault: Fault, folder: Path) -> Path:
     path = folder / f"int8.{fault.format}"
     path.write_bytes(emit(source, plan_of(fault)))
     return path
+
+
+def agreement(fault: Fault, file: Path) -> float:
+    """Return how far ``file`` gives the float model's answers on the fault's evaluation samples, 0 to 1."""
+    sides = []
+    for path in (fault.float_file, file):
+        session = open_model(path, fault.format)
+        names = [spec["name"] for spec in session.outputs]
+        inputs = [[sample[spec["name"]] for spec in session.inputs] for sample in fault.evaluation]
+        sides.append([dict(zip(names, session.run(arrays), strict=True)) for arrays in inputs])
+    return generic.agreement(*sides)
 
 
 def healthy(format: str, folder: Path) -> Fault:
@@ -108,7 +122,7 @@ def wide_hard_swish(format: str, folder: Path, top: float = 2.0) -> Fault:
     found = ranges(_written(network, linear, format, folder), format, _calibration(format))[linear][1]
     network.nodes[-1] = replace(network.nodes[-1], weights=(downward, np.full(16, 5.0 + top - found, np.float32)))
     x = network.unary("hard_swish", linear, "swish")
-    x = network.conv(x, 10 * _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
+    x = network.conv(x, 10 * _weights(random, BODY, 3, 3, 16), _bias(random, BODY), "body")
     _heads(random, network, x, joined=False)
     inner = {"swish", "swish/shifted", "swish/clipped", "swish/product"}
     names = frozenset(inner if format == "onnx" else {"swish"})
@@ -152,7 +166,7 @@ def float_island(format: str, folder: Path) -> Fault:
     x = network.conv("image", _weights(random, 16, 3, 3, 3), _bias(random, 16), "stem")
     x = network.conv(x, _weights(random, 16, 3, 3, 16), _bias(random, 16), "before", relu=False)
     x = network.unary("elu", x, "island")
-    x = network.conv(x, _weights(random, 24, 3, 3, 16), _bias(random, 24), "body")
+    x = network.conv(x, _weights(random, BODY, 3, 3, 16), _bias(random, BODY), "body")
     _heads(random, network, x, joined=False)
     return fault_of("float-island", format, folder, network)
 
@@ -183,14 +197,14 @@ def detector(*, joined: bool = False, smooth: bool = False) -> Network:
     x = network.conv("image", _weights(random, 16, 3, 3, 3, smooth=smooth), _bias(random, 16), "stem")
     x = network.depthwise(x, random.normal(0.1, 0.3, (3, 3, 16)).astype(np.float32), _bias(random, 16), "depthwise")
     x = network.conv(x, _weights(random, 24, 1, 1, 16), _bias(random, 24), "pointwise")
-    x = network.conv(x, _weights(random, 24, 3, 3, 24), _bias(random, 24), "body", stride=2)
+    x = network.conv(x, _weights(random, BODY, 3, 3, 24), _bias(random, BODY), "body", stride=2)
     _heads(random, network, x, joined=joined)
     return network
 
 
 def _heads(random: np.random.Generator, network: Network, x: str, *, joined: bool) -> None:
-    boxes = network.conv(x, _weights(random, 4, 1, 1, 24), _bias(random, 4), "boxes", relu=False)
-    logits = network.conv(x, _weights(random, 3, 1, 1, 24), _bias(random, 3) - 1, "logits", relu=False)
+    boxes = network.conv(x, _weights(random, 4, 1, 1, BODY), _bias(random, 4), "boxes", relu=False)
+    logits = network.conv(x, _weights(random, 3, 1, 1, BODY), _bias(random, 3) - 1, "logits", relu=False)
     scores = network.unary("sigmoid", logits, "scores")
     if joined:
         network.outputs = [network.concat([network.scale(boxes, 128.0, "pixels"), scores], "detections")]

@@ -9,12 +9,11 @@ import faults
 import numpy as np
 import pytest
 from diagnosing import PREPROCESS
+from faults import agreement
 
 from edgekit.convert import onnx_quantized, tflite_quantized
 from edgekit.quantize.plan import Plan
-from edgekit.runtimes import open_model
 from edgekit.search import stage
-from edgekit.tasks import generic
 
 OF_THE_MODEL = ("uneven_channels", "outlier_channel", "mixed_outputs", "float_island")
 POINT = 0.01
@@ -38,17 +37,6 @@ def search(fault: faults.Fault, folder: Path, target_loss: float = 1e-9) -> tupl
     file = out / f"found.{fault.format}"
     file.write_bytes(emit((out / f"model.{fault.format}").read_bytes(), plan))
     return found, file
-
-
-def agreement(fault: faults.Fault, file: Path) -> float:
-    """Return how far ``file`` gives the float model's answers on the fault's evaluation samples, 0 to 1."""
-    sides = []
-    for path in (fault.float_file, file):
-        session = open_model(path, fault.format)
-        names = [spec["name"] for spec in session.outputs]
-        inputs = [[sample[spec["name"]] for spec in session.inputs] for sample in fault.evaluation]
-        sides.append([dict(zip(names, session.run(arrays), strict=True)) for arrays in inputs])
-    return generic.agreement(*sides)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
