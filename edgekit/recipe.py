@@ -37,16 +37,24 @@ class ModelTable(Table):
 
 class TaskTable(Table):
     kind: TaskKind = "generic"
-    decoder: Literal["boxes_scores", "rows", "final"] = Field(
+    decoder: Literal["boxes_scores", "rows", "final", "lists", "heatmap"] = Field(
         "boxes_scores",
         description="detection: boxes_scores: two outputs, boxes (N, 4) and scores (N, C) in [0, 1]; rows: one output,"
-        " the box then the scores of a row, (N, 4 + C) or (4 + C, N); final: rows of box, score and class after NMS",
+        " the box then the scores of a row, (N, 4 + C) or (4 + C, N); final: rows of box, score and class after NMS;"
+        " lists: boxes (N, 4), scores (N) and classes (N) after NMS; heatmap: a map of class scores, one of sizes",
     )
-    boxes_output: str = "boxes"
+    boxes_output: str = Field("boxes", description="heatmap: the map of widths and heights")
     scores_output: str = "scores"
+    classes_output: str = Field("classes", description="lists: the class numbers, from 0")
     detections_output: str = Field("detections", description="what decoders rows and final read")
-    box_format: Literal["xyxy", "yxyx", "cxcywh"] = Field("xyxy", description="corners, or centre and size, in pixels")
+    offsets_output: str = Field("", description="heatmap: the map of x and y within a place; none: its middle")
+    box_format: Literal["xyxy", "yxyx", "cxcywh"] = Field("xyxy", description="corners, or centre and size")
+    box_scale: Literal["pixels", "relative"] = Field("pixels", description="relative: 0 to 1 of image_size")
+    image_size: tuple[Pixels, Pixels] | None = Field(None, description="height, width in pixels of the model's input")
     objectness: bool = Field(False, description="rows: a number between box and scores that multiplies the scores")
+    score_logits: bool = Field(False, description="scores still need their sigmoid")
+    stride: int = Field(4, ge=1, description="heatmap: pixels of the image from one place to the next")
+    size_unit: Literal["pixels", "places"] = Field("pixels", description="heatmap: what widths and heights count")
     score_threshold: float = Field(0.05, ge=0, lt=1)
     nms_iou: float = Field(0.5, gt=0, le=1)
     max_detections: int = Field(100, ge=1)
@@ -55,6 +63,12 @@ class TaskTable(Table):
         None,
         description="your Python file with encode_labels() and loss(); run only because it is named here",
     )
+
+    @model_validator(mode="after")
+    def _relative_to_something(self) -> TaskTable:
+        if self.box_scale == "relative" and self.image_size is None:
+            raise ValueError('box_scale = "relative" needs image_size = [height, width] of the model\'s input')
+        return self
 
 
 class DataTable(Table):

@@ -14,7 +14,7 @@ from edgekit.errors import RecipeError, StageError
 from edgekit.tasks import Drop, Score
 from edgekit.tasks.average_precision import IOU_THRESHOLDS, iou, match_detections, mean_average_precision
 from edgekit.tasks.bootstrap import drop_from, resample_weights
-from edgekit.tasks.decoders import RAW, final
+from edgekit.tasks.decoders import RAW, SUPPRESSED
 
 Array = npt.NDArray[Any]
 Prediction = dict[str, Array]
@@ -43,8 +43,8 @@ def decode(outputs: Prediction, task: dict[str, Any]) -> Prediction:
     ``task["decoder"]`` says how outputs are read. Raises RecipeError where the model has no such outputs.
     """
     decoder = task.get("decoder", "boxes_scores")
-    if decoder == "final":
-        return final(outputs, task)
+    if decoder in SUPPRESSED:
+        return SUPPRESSED[decoder](outputs, task)
     corners, scores = RAW[decoder](outputs, task)
     limit = max(_CANDIDATES, _CANDIDATES_PER_DETECTION * task["max_detections"])
     anchor, category, confidence = _candidates(scores, task["score_threshold"], limit)

@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgekit.bundle.runners import edgekit_run
 from edgekit.errors import RecipeError
+from edgekit.recipe import TaskTable
 from edgekit.tasks import detection
 
 Array = npt.NDArray[Any]
 TASK: dict[str, Any] = {
     "boxes_output": "boxes",
     "scores_output": "scores",
+    "classes_output": "classes",
     "detections_output": "detections",
     "score_threshold": 0.1,
     "nms_iou": 0.5,
@@ -91,3 +94,87 @@ def test_a_class_that_is_not_named_is_refused() -> None:
     rows = np.array([[[0, 0, 1, 1, 0.9, 7]]], np.float32)
     with pytest.raises(RecipeError, match=r"found class 7; task.classes names 3"):
         decoded({"detections": rows}, decoder="final")
+
+
+def test_relative_boxes_are_scaled_by_the_image() -> None:
+    height, width = 80, 160
+    relative = CORNERS / np.array([width, height, width, height], np.float32)
+    options = {"box_scale": "relative", "image_size": (height, width)}
+    check(decoded({"boxes": relative[None], "scores": SCORES[None]}, **options))
+    check(decoded(joined(relative[:, [1, 0, 3, 2]], SCORES), decoder="rows", box_format="yxyx", **options))
+
+
+def test_logits_get_their_sigmoid() -> None:
+    logits = np.log(SCORES.clip(1e-6) / (1 - SCORES.clip(1e-6)))
+    check(decoded({"boxes": CORNERS[None], "scores": logits[None]}, score_logits=True))
+
+
+def test_lists_of_tf_object_detection() -> None:
+    outputs = {
+        "boxes": CORNERS[None, [1, 0, 2]],
+        "scores": np.array([[0.6, 0.9, 0.0]], np.float32),
+        "classes": np.array([[2, 0, 0]], np.float32),
+    }
+    check(decoded(outputs, decoder="lists"))
+    with pytest.raises(RecipeError, match=r"'classes' is \(1, 2\)"):
+        decoded({**outputs, "classes": outputs["classes"][:, :2]}, decoder="lists")
+
+
+def centres(*, stride: int = 4, unit: float = 1.0) -> dict[str, Array]:
+    """Draw the first two boxes as peaks, the first one's neighbour nearly as high, on a map of 24 places a side."""
+    heat, sizes, offsets = (np.zeros((1, 24, 24, channels), np.float32) for channels in (3, 2, 2))
+    for box, score in zip(CENTRED[:2], SCORES[:2], strict=True):
+        x, y = box[:2] / stride
+        heat[0, int(y), int(x)] = score
+        heat[0, int(y), int(x) + 1] = score * 0.99
+        sizes[0, int(y), int(x)] = box[2:] / unit
+        offsets[0, int(y), int(x)] = x % 1, y % 1
+    return {"scores": heat, "boxes": sizes, "offsets": offsets}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("unit", ["pixels", "places"])
+def test_peaks_of_a_heatmap_in_either_layout(first: bool, unit: str) -> None:
+    outputs = centres(unit=4.0 if unit == "places" else 1.0)
+    if first:
+        outputs = {name: array.transpose(0, 3, 1, 2) for name, array in outputs.items()}
+    check(decoded(outputs, decoder="heatmap", offsets_output="offsets", size_unit=unit, stride=4))
+
+
+def test_a_heatmap_without_offsets_means_the_middle_of_each_place() -> None:
+    outputs = centres()
+    outputs.pop("offsets")
+    found = decoded(outputs, decoder="heatmap", stride=4)
+    middle = (found["boxes"][:, :2] + found["boxes"][:, 2:]) / 2
+    np.testing.assert_allclose(middle, [[22, 42], [70, 14]], atol=1e-4)
+    np.testing.assert_allclose(found["boxes"][:, 2] - found["boxes"][:, 0], [20, 40], atol=1e-4)
+
+
+def test_a_heatmap_that_does_not_fit_its_sizes_is_refused() -> None:
+    outputs = centres()
+    with pytest.raises(RecipeError, match=r"sizes \(1, H, W, 2\)"):
+        decoded({**outputs, "boxes": outputs["boxes"][:, :12]}, decoder="heatmap")
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs"),
+    [
+        ({"decoder": "heatmap", "offsets_output": "offsets"}, centres()),
+        ({"decoder": "heatmap", "size_unit": "places"}, {**centres(unit=4.0)}),
+        ({"decoder": "rows", "box_scale": "relative", "image_size": (80, 160)}, joined(CORNERS / 160, SCORES)),
+        ({"decoder": "rows", "objectness": True, "score_logits": True}, joined(CORNERS, SCORES[:, :1], SCORES)),
+        (
+            {"decoder": "lists", "box_format": "yxyx"},
+            {"boxes": CORNERS[None], "scores": SCORES[None, :, 0], "classes": np.zeros((1, 3), np.float32)},
+        ),
+    ],
+)
+def test_the_runner_beside_an_artifact_reads_them_alike(options: dict[str, Any], outputs: dict[str, Array]) -> None:
+    """It is copied to devices without edgekit, so it has a decoder of its own."""
+    task = TaskTable(kind="detection", score_threshold=0.1, **options).model_dump(mode="json")
+    expected = detection.decode(outputs, {**task, "classes": TASK["classes"]})
+    found = edgekit_run.detect(outputs, {"task": task, "labels": list(TASK["classes"])})
+    assert [item["label"] for item in found] == [TASK["classes"][number] for number in expected["classes"]]
+    np.testing.assert_allclose([item["box"] for item in found], expected["boxes"], atol=0.01)
+    np.testing.assert_allclose([item["score"] for item in found], expected["scores"], atol=1e-4)
+    assert found

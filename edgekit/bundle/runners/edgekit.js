@@ -112,7 +112,7 @@ function classify(outputs, { labels }) {
 function detect(outputs, { task, labels }) {
   const kept = [];
   for (const found of candidates(outputs, task, labels.length).sort((a, b) => b.score - a.score)) {
-    const beaten = task.decoder !== "final" &&
+    const beaten = !["final", "lists"].includes(task.decoder) &&
       kept.some((other) => other.category === found.category && overlap(other.box, found.box) > task.nms_iou); // prettier-ignore
     if (!beaten) kept.push(found);
     if (kept.length === task.max_detections) break;
@@ -122,15 +122,22 @@ function detect(outputs, { task, labels }) {
 
 function candidates(outputs, task, named) {
   const found = [];
+  const probability = (score) => (task.score_logits ? 1 / (1 + Math.exp(-score)) : score);
   const add = (box, score, category) => {
-    if (score > task.score_threshold) found.push({ box: corners(box, task.box_format), score, category });
+    if (score > task.score_threshold) found.push({ box: inPixels(corners(box, task.box_format), task), score, category });
   };
+  if (task.decoder === "heatmap") throw new Error("this page does not read a map of centres: decode outputs yourself");
+  if (task.decoder === "lists") {
+    const [boxes, scores, classes] = [task.boxes_output, task.scores_output, task.classes_output].map((name) => outputs[name].data);
+    scores.forEach((score, row) => add(boxes.subarray(row * 4, row * 4 + 4), probability(score), Math.round(classes[row])));
+    return found;
+  }
   if (task.decoder === "boxes_scores") {
     const [boxes, scores] = [outputs[task.boxes_output], outputs[task.scores_output]];
     const classes = scores.shape[2];
     scores.data.forEach((score, at) => {
       const row = Math.floor(at / classes);
-      add(boxes.data.subarray(row * 4, row * 4 + 4), score, at % classes);
+      add(boxes.data.subarray(row * 4, row * 4 + 4), probability(score), at % classes);
     });
     return found;
   }
@@ -140,10 +147,19 @@ function candidates(outputs, task, named) {
   const [rows, columns] = upright ? [shape[1], shape[2]] : [shape[2], shape[1]];
   for (let row = 0; row < rows; row++) {
     const line = Float32Array.from({ length: columns }, (_, at) => data[upright ? row * columns + at : at * rows + row]);
-    if (task.decoder === "final") add(line.subarray(0, 4), line[4], Math.round(line[5]));
-    else line.subarray(extra).forEach((score, at) => add(line.subarray(0, 4), task.objectness ? score * line[4] : score, at));
+    if (task.decoder === "final") add(line.subarray(0, 4), probability(line[4]), Math.round(line[5]));
+    else {
+      const seen = task.objectness ? probability(line[4]) : 1;
+      line.subarray(extra).forEach((score, at) => add(line.subarray(0, 4), seen * probability(score), at));
+    }
   }
   return found;
+}
+
+function inPixels(box, task) {
+  if (task.box_scale !== "relative") return box;
+  const [height, width] = task.image_size;
+  return box.map((side, at) => side * (at % 2 ? height : width));
 }
 
 function corners([a, b, c, d], format) {

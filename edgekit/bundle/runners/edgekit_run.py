@@ -125,10 +125,11 @@ def detect(outputs: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any
     task, labels = about["task"], about["labels"]
     boxes, scores, classes = candidates(outputs, task, len(labels))
     order = np.argsort(-scores, kind="stable")
+    done = task["decoder"] in ("final", "lists")  # the network suppressed its boxes itself
     kept: list[int] = []
     for row in order:
-        rivals = [other for other in kept if classes[other] == classes[row]]
-        if task["decoder"] == "final" or all(overlap(boxes[row], boxes[other]) <= task["nms_iou"] for other in rivals):
+        rivals = [] if done else [other for other in kept if classes[other] == classes[row]]
+        if all(overlap(boxes[row], boxes[other]) <= task["nms_iou"] for other in rivals):
             kept.append(int(row))
         if len(kept) == task["max_detections"]:
             break
@@ -144,21 +145,54 @@ def detect(outputs: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any
 
 def candidates(outputs: dict[str, Any], task: dict[str, Any], named: int) -> tuple[Any, Any, Any]:
     """Return boxes (n, 4), scores (n,) and classes (n,) above the threshold, whatever way the network puts them."""
+    if task["decoder"] == "heatmap":
+        boxes, scores = peaks(outputs, task)
+        row, category = np.nonzero(scores > task["score_threshold"])
+        return boxes[row], scores[row, category], category
+    if task["decoder"] == "lists":
+        names = ("boxes_output", "scores_output", "classes_output")
+        boxes, scores, classes = (outputs[task[name]][0] for name in names)
+        scores = probabilities(scores, task)
+        above = scores > task["score_threshold"]
+        return corners(boxes[above], task), scores[above], np.rint(classes[above]).astype(int)
     if task["decoder"] == "boxes_scores":
-        boxes, scores = outputs[task["boxes_output"]][0], outputs[task["scores_output"]][0]
+        boxes, scores = outputs[task["boxes_output"]][0], probabilities(outputs[task["scores_output"]][0], task)
     else:
         table = outputs[task["detections_output"]][0]
         if task["decoder"] == "final":
-            found = table[table[:, 4] > task["score_threshold"]]
-            return corners(found[:, :4], task), found[:, 4], np.rint(found[:, 5]).astype(int)
+            scores = probabilities(table[:, 4], task)
+            above = scores > task["score_threshold"]
+            return corners(table[above, :4], task), scores[above], np.rint(table[above, 5]).astype(int)
         extra = 4 + bool(task["objectness"])
         if table.shape[1] != extra + named:
             table = table.T
-        boxes, scores = table[:, :4], table[:, extra:]
+        boxes, scores = table[:, :4], probabilities(table[:, 4:], task)
         if task["objectness"]:
-            scores = scores * table[:, 4:5]
+            scores = scores[:, 1:] * scores[:, :1]
     row, category = np.nonzero(scores > task["score_threshold"])
     return corners(boxes, task)[row], scores[row, category], category
+
+
+def peaks(outputs: dict[str, Any], task: dict[str, Any]) -> tuple[Any, Any]:
+    """Return boxes (n, 4) and scores (n, classes) of a map of centres; no score where a neighbour is higher."""
+    scores, sizes = outputs[task["scores_output"]], outputs[task["boxes_output"]]
+    offsets = outputs[task["offsets_output"]] if task["offsets_output"] else np.full(sizes.shape, 0.5, np.float32)
+    if sizes.shape[3] != 2:
+        scores, sizes, offsets = (array.transpose(0, 2, 3, 1) for array in (scores, sizes, offsets))
+    heat, sizes, offsets = probabilities(scores[0], task), sizes[0], offsets[0]
+    rows, columns = heat.shape[:2]
+    padded = np.pad(heat, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    around = [padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3)]
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    stride = task["stride"]
+    centres = np.stack([x + offsets[..., 0], y + offsets[..., 1]], axis=-1) * stride
+    half = sizes * (stride if task["size_unit"] == "places" else 1) / 2
+    boxes = np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4)
+    return boxes, np.where(heat >= np.max(around, axis=0), heat, 0).reshape(len(boxes), -1)
+
+
+def probabilities(scores: Any, task: dict[str, Any]) -> Any:
+    return 1 / (1 + np.exp(-scores)) if task["score_logits"] else scores
 
 
 def corners(boxes: Any, task: dict[str, Any]) -> Any:
@@ -168,7 +202,8 @@ def corners(boxes: Any, task: dict[str, Any]) -> Any:
         "yxyx": (b, a, d, c),
         "cxcywh": (a - c / 2, b - d / 2, a + c / 2, b + d / 2),
     }
-    return np.stack(kinds[task["box_format"]], axis=1)
+    height, width = task["image_size"] if task["box_scale"] == "relative" else (1, 1)
+    return np.stack(kinds[task["box_format"]], axis=1) * np.array([width, height, width, height], np.float32)
 
 
 def overlap(one: Any, other: Any) -> float:
