@@ -72,6 +72,7 @@ class BrowserDevice:
         return {
             "cpu": f"{self._browser_name()}{f' on {chip}' if chip else ''}",
             "cores": said["cores"],
+            "runtimes": [f"{runtime.name} {package_version(runtime.package)}" for runtime in WEB_RUNTIMES.values()],
             "memory_bytes": here.get("memory_bytes", said["memory_bytes"]),
             "system": said["user_agent"],
             "machine": here.get("machine", ""),

@@ -28,6 +28,7 @@ from edgekit.devices.browser_address import Address, by_hand
 from edgekit.devices.browser_launch import CHOICE, find_browser, launch
 from edgekit.errors import CrashedError, DeviceError, StageError, UnsupportedError
 from edgekit.profile.device_model import on_device
+from edgekit.profile.stage import on_device as on_browser
 from edgekit.runtimes import open_model
 from edgekit.runtimes.agent import synthetic_inputs
 
@@ -271,6 +272,19 @@ def test_a_page_that_crashes_is_noticed(models: dict[str, Path]) -> None:
         with pytest.raises(CrashedError, match="crashed in Chromium") as caught:
             _outputs(device, models["float.tflite"])
     assert caught.value.exit_code == 6
+
+
+def test_one_model_that_cannot_go_there_leaves_the_others_their_rows(models: dict[str, Path], tmp_path: Path) -> None:
+    names = ["int8-borders.tflite", "int8.tflite", "float.tflite"]
+    jobs = [{"name": name, "path": models[name], "format": "tflite", "expected": None} for name in names]
+    done = on_browser(
+        out=tmp_path, progress=lambda done, what: None, jobs=jobs, inputs=None, threads=1, device="browser",
+        settings={"samples": 5, "seconds": 0.05, "limit_s": 1.0, "seed": 0},
+    )  # fmt: skip
+    assert done["runs"].keys() == {"int8.tflite", "float.tflite"}
+    assert done["errors"] == {"int8-borders.tflite": "UnsupportedError"}
+    for run in done["runs"].values():
+        assert "cpu_fallback" not in run["latency"]["flags"]
 
 
 def _profile(*arguments: object) -> subprocess.CompletedProcess[str]:
