@@ -285,7 +285,10 @@ class BrowserSession:
                 _cure(runtime, str(reply["error"])),
             )
         if reply["kind"] == "RuntimeRefused":
-            raise DeviceError(f"{self.artifact}: {self.device.name}: {reply['error']}{said}")
+            raise DeviceError(
+                f"{self.artifact}: {self.device.name}: {reply['error']}{said}",
+                "Take fewer: --threads N" if "threads" in reply["error"] else "",
+            )
         raise StageError(f"{self.artifact}: {reply['error']}{said}")
 
 

@@ -22,11 +22,11 @@ import web_models
 from machines import free_port, require
 
 import edgekit
-from edgekit.devices import open_device
+from edgekit.devices import browser, open_device
 from edgekit.devices.browser import BrowserDevice
 from edgekit.devices.browser_address import Address, by_hand
 from edgekit.devices.browser_launch import CHOICE, find_browser, launch
-from edgekit.errors import CrashedError, DeviceError, StageError, UnsupportedError
+from edgekit.errors import CrashedError, DeviceError, DroppedError, StageError, UnsupportedError
 from edgekit.profile.device_model import on_device
 from edgekit.profile.stage import on_device as on_browser
 from edgekit.runtimes import open_model
@@ -263,6 +263,20 @@ def test_closing_the_browser_midway_ends_with_6_at_once(models: dict[str, Path])
     assert process.returncode == 6, said
     assert b"Chromium" in said
     assert not [child for child in left if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_browser_that_freezes_is_noticed(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "_SILENCE_S", 4.0)  # two beats
+    with open_device("browser") as device:
+        frozen = _browsers(psutil.Process(), "--")
+        for process in frozen:
+            process.suspend()
+        try:
+            with pytest.raises(DroppedError, match="not been heard of for 4 s"):
+                _outputs(device, models["float.tflite"])
+        finally:
+            for process in frozen:
+                process.resume()
 
 
 def test_a_page_that_crashes_is_noticed(models: dict[str, Path]) -> None:

@@ -68,6 +68,24 @@ class TestServer:
         _ask(server, "POST", f"{server.path}exchange", {"page": "a", "reply": {"id": number, "cores": 4}})
         assert server.reply(number, 1.0) == {"id": number, "cores": 4}
 
+    def test_gives_a_command_again_that_the_network_lost(self, server: PageServer) -> None:
+        number = server.send("facts")
+        for _ in range(2):
+            _, _, command = _ask(server, "POST", f"{server.path}exchange", {"page": "a", "reply": None})
+            assert json.loads(command)["id"] == number
+        server.send("more")
+        for _ in range(2):  # a reply that comes twice counts once
+            _, _, command = _ask(
+                server, "POST", f"{server.path}exchange", {"page": "a", "reply": {"id": number, "n": 1}}
+            )
+            assert json.loads(command)["name"] == "more"
+        assert server.reply(number, 1.0) == {"id": number, "n": 1}
+        assert server.reply(number, 0.05) is None
+
+    def test_stops_waiting_for_a_page_that_cannot_come(self, server: PageServer) -> None:
+        server.end(DroppedError("the browser ended"))
+        assert not server.wait_for_page(60.0)
+
     def test_measures_with_one_page_alone(self, server: PageServer) -> None:
         server.send("facts")
         _ask(server, "POST", f"{server.path}exchange", {"page": "a", "reply": None})

@@ -69,21 +69,25 @@ function base64(array) {
 }
 
 // What the runtimes say of a failure goes to the console alone.
+const LAST_WORDS = 6;
+const CHATTER = /^(INFO|WARNING)/;
 const said = [];
 for (const level of ["error", "warn"]) {
   const write = console[level].bind(console);
   console[level] = (...given) => {
-    said.push(given.map(String).join(" ").slice(0, 300));
+    const line = given.map(String).join(" ").slice(0, 300);
+    if (!CHATTER.test(line)) said.push(line);
     write(...given);
   };
 }
 
 // Give the errors of a step a name that tells the other end which step it was.
 async function named(name, step) {
+  const before = said.length;
   try {
     return await step();
   } catch (error) {
-    throw Object.assign(new Error(String(error?.message ?? error)), { name, console: said.slice(-6) });
+    throw Object.assign(new Error(String(error?.message ?? error)), { name, console: said.slice(before).slice(-LAST_WORDS) });
   }
 }
 

@@ -2,7 +2,8 @@
 // One exchange carries the last reply up and the next command down; the server holds it until there is one.
 
 const PAGE = crypto.getRandomValues(new Uint32Array(2)).join("-");
-const RETRIES = 3;
+const RETRIES = 3; // of a request that the network lost
+const RETRY_MS = 1000;
 const frames = new Map();
 const state = document.getElementById("state");
 
@@ -63,6 +64,7 @@ async function exchange(reply) {
       return await fetch("exchange", { method: "POST", body });
     } catch (error) {
       if (attempt === RETRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 }

@@ -57,6 +57,7 @@ class PageServer:
         self._closed = Event()
         self._lock = Lock()
         self._number = 0
+        self._given: dict[str, Any] | None = None  # the command that the page has not replied to
         self._server = _Server((host, port), self)
         self.port = int(self._server.server_address[1])
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
@@ -68,12 +69,13 @@ class PageServer:
         return f"/{self.token}/"
 
     def wait_for_page(self, seconds: float) -> bool:
-        """Wait for a page to connect; False when none did in time."""
-        return self._connected.wait(seconds)
+        """Wait for a page to connect; False when none did in time, or when ``end`` came first."""
+        return self._connected.wait(seconds) and self.ended is None
 
     def end(self, error: DeviceError | DependencyError) -> None:
         """Have the call that waits, and every later one, raise this error; the first one stays."""
         self.ended = self.ended or error
+        self._connected.set()
 
     def send(self, name: str, **given: Any) -> int:
         """Give the page a command; return the number that its reply will carry."""
@@ -130,20 +132,26 @@ class PageServer:
         return (held, "application/octet-stream") if held is not None else None
 
     def exchange(self, page: str, reply: dict[str, Any] | None) -> tuple[HTTPStatus, dict[str, Any]]:
-        """Take a page's reply and return its next command."""
+        """Take a page's reply and return its next command; the same one again if it did not arrive."""
         with self._lock:
             self._page = self._page or page
-        if page != self._page:
-            return HTTPStatus.CONFLICT, {}
-        self.last_seen = time.monotonic()
+            if page != self._page:
+                return HTTPStatus.CONFLICT, {}
+            self.last_seen = time.monotonic()
+            if reply is not None and self._given is not None and reply.get("id") == self._given["id"]:
+                self._given = None
+                self._replies.put(reply)
+            if self._given is not None:
+                return HTTPStatus.OK, self._given
         self._connected.set()
-        if reply is not None:
-            self._replies.put(reply)
         try:
             command = self._commands.get(timeout=_HOLD_S)
         except Empty:
-            command = {"name": "wait"}
-        return (HTTPStatus.GONE, {}) if self._closed.is_set() else (HTTPStatus.OK, command)
+            return HTTPStatus.OK, {"name": "wait"}
+        if self._closed.is_set():
+            return HTTPStatus.GONE, {}
+        self._given = command
+        return HTTPStatus.OK, command
 
     def gone(self, page: str) -> bool:
         """Say whether the page that left is the one that measures."""
