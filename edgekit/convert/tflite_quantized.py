@@ -19,6 +19,7 @@ from edgekit.errors import StageError, UnsupportedError
 from edgekit.quantize.plan import Plan
 
 _BITS = 8
+_WIDE_BITS = 16
 _NOTHING = 1e-9
 
 
@@ -77,6 +78,8 @@ def _add(manager: Any, precision: str, kind: qtyping.TFLOperationName, scopes: s
     try:
         if precision == "int8":
             manager.add_static_config(scopes, kind, activation_num_bits=_BITS, weight_num_bits=_BITS)
+        elif precision == "int16x8":
+            manager.add_static_config(scopes, kind, activation_num_bits=_WIDE_BITS, weight_num_bits=_BITS)
         elif precision == "int8-dynamic":
             manager.add_dynamic_config(scopes, kind, num_bits=_BITS)
         else:

@@ -84,6 +84,7 @@ class Scheme:
     ``hazards``: kinds among the refused that have an int8 kernel; whether they lose too much depends on the network,
     and whether they gain is timed, so there are none for a runtime that is not here.
     ``follows``: kinds that are int8 where every op that reads them is, and float otherwise.
+    ``int16``: kinds that run with 16-bit activations, at whatever speed.
     ``unpacks_once``: int8 weights of a float op become float when the file is loaded, not at every call.
     """
 
@@ -95,6 +96,7 @@ class Scheme:
     int8_tables: bool
     hazards: frozenset[str] = frozenset()
     follows: frozenset[str] = frozenset()
+    int16: frozenset[str] = frozenset()
     unpacks_once: bool = False
 
     def with_hazards(self) -> Scheme:
@@ -115,6 +117,7 @@ SCHEMES = {
         frozenset({"CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"}),
         int8_tables=True,
         hazards=frozenset({"HARD_SWISH"}),
+        int16=frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
         unpacks_once=True,
     ),
     "tensorrt": Scheme(

@@ -10,9 +10,10 @@ from typing import Any
 from edgekit.errors import RecipeError, StageError
 
 SCHEMA = 1
-# int8: weights and activations. int8-dynamic: int8 weights, activations quantized while running.
+# int8: weights and activations. int16x8: int8 weights, 16-bit activations.
+# int8-dynamic: int8 weights, activations quantized while running.
 # int8-weights: int8 weights turned back into float before a float op (size only).
-OP_PRECISIONS = ("int8", "int8-dynamic", "int8-weights", "float32")
+OP_PRECISIONS = ("int8", "int16x8", "int8-dynamic", "int8-weights", "float32")
 
 Ranges = dict[str, tuple[float, float]]
 

@@ -17,6 +17,7 @@ from edgekit.search.hazards import dare
 from edgekit.search.journal import Journal
 from edgekit.search.problem import SENSITIVE, Base, Found, Problem
 from edgekit.search.ranking import rank_units
+from edgekit.search.sixteen_bits import widen
 from edgekit.search.units import Unit, units_of
 
 _HIDDEN = 1.1
@@ -31,6 +32,7 @@ def search(problem: Problem, target: float, seconds: float, progress: Progress) 
     count = 0 if journal.reached else _leave_float(journal, base, ranked)
     fit(journal, base, count, lambda number: _without(problem, base, ranked[:number]), (0, *_SIZES))
     dare(journal)
+    widen(journal)
     shrink(journal)
     return journal.found()
 
