@@ -136,6 +136,10 @@ def profile(
     threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
     device: OneDeviceOption = "local",
     seconds: Annotated[float, typer.Option(min=0.1, help="at least this long for each file")] = 2.0,
+    mlperf: Annotated[bool, typer.Option("--mlperf", help="1024 runs and 60 s at least; its figure is p90")] = False,
+    sustained: Annotated[
+        str | None, typer.Option(metavar="TIME", help="run this long, e.g. 10m, and show the latency over time")
+    ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="wait for a browser that you open, e.g. a phone's")] = False,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="where --serve serves its page")] = "127.0.0.1:8765",
     as_json: JsonOption = False,
@@ -153,17 +157,21 @@ def profile(
         page = browser_address.by_hand("browser" if device == "local" else device, listen)
         device = page.device
         console_page.show_page(page)
+    settings = single.how_long(seconds, mlperf, _seconds(sustained, "--sustained") if sustained else None)
     with console.waiting("timing") as progress:
         if device == "local":
-            measured = single.latency(artifact, threads, seconds, progress)
+            measured = single.latency(artifact, threads, settings, progress)
         else:
-            measured = single.on_device(artifact, threads, device, seconds, progress)
+            measured = single.on_device(artifact, threads, device, settings, progress)
     if as_json:
         print_json(measured)
-    elif device == "local":
+        return
+    if device == "local":
         console.show_latency(measured)
     else:
         console_device.show_runs(measured)
+    if sustained:
+        console_device.show_over_time(measured)
 
 
 @app.command()
@@ -256,14 +264,14 @@ def _overrides(model: Path | None, time_budget: str | None = None) -> dict[str, 
     return found
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str = "--time-budget") -> float:
     unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
     try:
         value = float(text[:-1]) * unit if unit else float(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint="--time-budget") from error
+        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint=option) from error
     if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint="--time-budget")
+        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint=option)
     return value
 
 

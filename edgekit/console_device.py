@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +37,25 @@ def show_runs(runs: dict[str, Any]) -> None:
         f"{_states(first)}[/]"
     )
     show_slowest_ops(out, timed)
+
+
+def show_over_time(measured: dict[str, Any]) -> None:
+    """Print the median of each tenth of the calls, in the order they were made."""
+    out = Console(highlight=False)
+    timed = {name: found.get("latency", found) for name, found in measured.items()}
+    names = distinct(timed)
+    out.print("\n[bold]Over time[/]: p50 of each tenth of the run, ms")
+    for name, latency in timed.items():
+        if latency:
+            tenths = " ".join(f"{value:.2f}" for value in over_time(latency["samples_ns"]))
+            out.print(f"  {escape(names[name])}\n    {tenths}")
+
+
+def over_time(samples_ns: list[int], slices: int = 10) -> list[float]:
+    """Return the median in ms of each of ``slices`` equal parts of the samples, in order."""
+    edges = [len(samples_ns) * index // slices for index in range(slices + 1)]
+    parts = [samples_ns[start:end] for start, end in pairwise(edges)]
+    return [median(part) / 1e6 for part in parts if part]
 
 
 def show_attached(found: list[Attached]) -> None:

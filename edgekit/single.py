@@ -12,25 +12,41 @@ from edgekit.errors import RecipeError, StageError, error_named
 from edgekit.progress import Progress
 from edgekit.report import diagnosis_page
 
+_LONGEST_GROUP_S = 30.0
 _FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 
 
-def latency(artifacts: list[Path], threads: int, seconds: float, progress: Progress) -> dict[str, Any]:
+def how_long(seconds: float, mlperf: bool, sustained_s: float | None) -> dict[str, Any]:
+    """Return the stop rule: ``seconds`` for each file, MLPerf Mobile's (single stream), or ``sustained_s``.
+
+    Source: https://github.com/mlcommons/mobile_app_open, at least 1024 queries and 60 s, the 90th percentile counts.
+    """
+    if sustained_s is not None:
+        rounds = max(10, round(sustained_s / _LONGEST_GROUP_S))
+        return {"samples": 50, "seconds": sustained_s, "limit_s": 1.5 * sustained_s, "rounds": rounds, "seed": 0}
+    if mlperf:
+        return {"samples": 1024, "seconds": 60.0, "limit_s": 600.0, "seed": 0}
+    return {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
+
+
+def latency(artifacts: list[Path], threads: int, settings: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Time files of one format in turns on this host, on synthetic inputs. Returns a Latency per file, as JSON."""
-    timed = _timed("edgekit.profile.stage:latency", artifacts, threads, "local", seconds, progress)
+    timed = _timed("edgekit.profile.stage:latency", artifacts, threads, "local", settings, progress)
     measured: dict[str, Any] = timed["measured"]
     return measured
 
 
-def on_device(artifacts: list[Path], threads: int, device: str, seconds: float, progress: Progress) -> dict[str, Any]:
+def on_device(
+    artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
     """Check files of one format on a connected device, then time them there. Returns a DeviceRun per file, as JSON."""
-    timed = _timed("edgekit.profile.stage:on_device", artifacts, threads, device, seconds, progress)
+    timed = _timed("edgekit.profile.stage:on_device", artifacts, threads, device, settings, progress)
     runs: dict[str, Any] = timed["runs"]
     return runs
 
 
 def _timed(
-    function: str, artifacts: list[Path], threads: int, device: str, seconds: float, progress: Progress
+    function: str, artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress
 ) -> dict[str, Any]:
     formats = {_format(path) for path in artifacts}
     if len(formats) > 1:
@@ -40,7 +56,6 @@ def _timed(
     jobs = [
         {"name": str(path), "path": path.resolve(), "format": _format(path), "expected": None} for path in artifacts
     ]
-    settings = {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
     arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings}
     timed = _run(function, arguments, "latency", progress)
     for name, message in timed["failed"].items():

@@ -16,7 +16,7 @@ from edgekit import __version__, build, cli
 
 COMMANDS = (
     "build", "prune", "quantize", "convert", "profile", "evaluate", "diagnose", "inspect", "targets", "report",
-    "devices",     "schema", "env", "check", "compare", "lock", "verify",
+    "devices", "schema", "env", "check", "compare", "lock", "verify",
 )  # fmt: skip
 
 

@@ -21,8 +21,7 @@ _SLOW_CALL_NS = 100_000_000  # next to this, a cold cache costs nothing: no lead
 class Settings:
     """How long to measure each artifact: both ``samples`` and ``seconds``, within the limit.
 
-    The defaults are for a build that someone waits for; ``THOROUGH`` is for a figure to publish. TFLite's
-    benchmark_model takes 50 runs and 1 s, MLPerf Mobile 1024 and 60 s.
+    The defaults are for a build that someone waits for. TFLite's benchmark_model takes 50 runs and 1 s.
     """
 
     samples: int = 50
@@ -35,9 +34,6 @@ class Settings:
     ops_runs: int = 20
     seed: int = 0
     timeout_s: float = 120.0
-
-
-THOROUGH = Settings(samples=200, seconds=2.0, limit_s=30.0, warmup_s=1.0, rounds=20, ops_runs=50)
 
 
 @dataclass(frozen=True)
