@@ -306,5 +306,5 @@ def _gpu_name(gpu: dict[str, Any]) -> str:
 
 
 def open_device(name: str) -> BrowserDevice:
-    """Return the device for ``browser[:wasm|webgpu][@HOST:PORT]``; with an address, the page is opened by hand."""
+    """Return the device for ``browser[:wasm|webgpu]``, or for a page opened by hand; see ``Address.device``."""
     return BrowserDevice(parse(name))

@@ -44,17 +44,19 @@ class Address(NamedTuple):
 
 
 def parse(device: str) -> Address:
-    """Read ``browser[:wasm|webgpu][@HOST[:PORT][/TOKEN]]``. Raises RecipeError."""
+    """Read ``browser[:wasm|webgpu]``, or what ``Address.device`` wrote. Raises RecipeError."""
     found = _DEVICE.fullmatch(device)
     accelerator = (found["accelerator"] or ACCELERATORS[0]) if found else ""
     if not found or accelerator not in ACCELERATORS:
-        raise RecipeError(
-            f"{device!r} is no browser.",
-            "Write browser, browser:wasm or browser:webgpu, with @HOST:PORT to wait for one.",
-        )
+        raise RecipeError(f"{device!r} is no browser.", "Write browser, browser:wasm or browser:webgpu.")
     if not found["host"]:
         return Address(accelerator)
-    return Address(accelerator, found["host"], int(found["port"] or PORT), found["token"] or new_token())
+    if not found["token"]:
+        raise RecipeError(
+            f"{device!r}: a page that you open yourself has a new address in each run.",
+            "Profile there with --serve, which shows it.",
+        )
+    return Address(accelerator, found["host"], int(found["port"] or PORT), found["token"])
 
 
 def by_hand(device: str, listen: str) -> Address:
@@ -62,12 +64,8 @@ def by_hand(device: str, listen: str) -> Address:
     found = _LISTEN.fullmatch(listen)
     if not found:
         raise RecipeError(f"{listen!r} is no address to listen on.", f"Write HOST or HOST:PORT, e.g. {_ANY}:{PORT}.")
-    return parse(f"{parse(device).name.partition('@')[0]}@{listen}")
-
-
-def new_token() -> str:
-    """Return what only the page of one run knows."""
-    return secrets.token_hex(8)
+    # the token is known to who sees the page's address, and to nobody in the next run
+    return Address(parse(device).accelerator, found["host"], int(found["port"] or PORT), secrets.token_hex(8))
 
 
 def _own_address() -> str:

@@ -56,18 +56,13 @@ def on_device(
     file that does not run there or computes wrong values. Raises DeviceError where the device fails, or the first
     file's error where all of them fail.
     """
-    wanted = []
-    for index, job in enumerate(jobs):
-        one = Job(job["name"], job["path"], job["format"], expected=job["expected"])
-        if one.expected:
-            one = replace(one, tolerance=expected_tolerance(one.path, one.format))
-        else:
-            one = with_reference(one, inputs, settings["seed"], out / f"reference-{index}")
-        wanted.append(one)
     failed: dict[str, EdgekitError] = {}
     opened = open_device(device)
     progress(0.0, f"waiting for {opened.name}")
     with opened:
+        wanted = [
+            _with_expected(job, inputs, settings["seed"], out / f"reference-{index}") for index, job in enumerate(jobs)
+        ]
         examined = examine(
             wanted, inputs, threads=threads, device=opened, settings=Settings(**settings), progress=progress,
             failed=failed.__setitem__,
@@ -79,6 +74,13 @@ def on_device(
         "failed": {name: error.message for name, error in failed.items()},
         "errors": {name: type(error).__name__ for name, error in failed.items()},
     }
+
+
+def _with_expected(job: dict[str, Any], inputs: Path | None, seed: int, folder: Path) -> Job:
+    wanted = Job(job["name"], job["path"], job["format"], expected=job["expected"])
+    if wanted.expected is None:
+        return with_reference(wanted, inputs, seed, folder)
+    return replace(wanted, tolerance=expected_tolerance(wanted.path, wanted.format))
 
 
 def _run(device: str, name: str, examined: Examined) -> DeviceRun:

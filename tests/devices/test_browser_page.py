@@ -181,6 +181,11 @@ class TestAddress:
         with pytest.raises(RecipeError, match="no browser"):
             parse(text)
 
+    def test_a_page_opened_by_hand_needs_the_command_that_shows_its_address(self) -> None:
+        with pytest.raises(RecipeError, match="new address in each run") as caught:
+            parse("browser@0.0.0.0:8765")
+        assert "--serve" in caught.value.hint
+
     def test_the_token_is_new_for_each_run_and_not_in_the_name(self) -> None:
         one, other = by_hand("browser", "127.0.0.1"), by_hand("browser", "127.0.0.1")
         assert one.token != other.token
