@@ -146,8 +146,17 @@ class _Planner:
                 rows.append(self._row(format, output.precision, output.scheme, pruned=True))
         timed = target.host_comparable
         latency = f"latency-{format}" if timed else None
-        device = f"device-{target.name}-{format}" if target.name in self.recipe.devices else None
+        device = f"device-{target.name}-{format}" if self._measured_there(target.name, outputs[0]) else None
         self.result.groups.append(Group(target, format, tuple(rows), latency, outputs[0], device))
+
+    def _measured_there(self, target: str, output: Output) -> bool:
+        """Say whether a device stands for the target and the runtime that counts there can be asked."""
+        address = self.recipe.devices.get(target)
+        if address and output.runtime == "TensorRT":  # ONNX Runtime's time on the board's CPU is not the target's
+            self.result.notes.append(
+                f"{target}: not measured on {address}: run TensorRT's own trtexec --onnx=FILE there."
+            )
+        return bool(address) and output.runtime != "TensorRT"
 
     def _row(self, format: str, precision: str, scheme: str, *, pruned: bool) -> Row:
         emit = self._emit_step(format, precision, scheme, pruned)

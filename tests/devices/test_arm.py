@@ -1,11 +1,11 @@
-"""Real ARM64 kernels under an emulator: the same integers as here, and never a millisecond."""
+"""Real ARM kernels under an emulator: the same integers as here, and never a millisecond."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import arm64
+import arm
 import numpy as np
 import onnx.parser
 import pytest
@@ -14,7 +14,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from edgekit.devices import open_device
 from edgekit.devices.ssh import PROGRAM
-from edgekit.errors import CrashedError
+from edgekit.errors import CrashedError, RuntimeMissingError
+from edgekit.profile.reference import INT8_TAIL_TOLERANCE
 from edgekit.profile.stage import on_device
 from edgekit.report.schema import DeviceRun
 
@@ -40,7 +41,7 @@ class Samples(CalibrationDataReader):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def pi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    with arm64.raspberry_pi(tmp_path_factory.mktemp("pi")) as board:
+    with arm.raspberry_pi(tmp_path_factory.mktemp("pi")) as board:
         yield board
 
 
@@ -126,3 +127,34 @@ def test_a_segmentation_fault_there_is_named(board: Sshd, tmp_path: Path) -> Non
         pytest.raises(CrashedError, match="killed by SIGSEGV"),
     ):
         session.ask("memory", TIMEOUT_S)
+
+
+@pytest.fixture(scope="module")
+def small_pi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """Return a Raspberry Pi 2: 32 bits, where only tflite-runtime has wheels."""
+    with arm.raspberry_pi(tmp_path_factory.mktemp("small-pi"), "armhf") as board:
+        yield board
+
+
+@pytest.fixture
+def small(small_pi: Sshd, monkeypatch: pytest.MonkeyPatch) -> Sshd:
+    monkeypatch.setenv(PROGRAM, small_pi.program)
+    return small_pi
+
+
+def test_on_32_bits_an_int8_file_is_off_by_one_step_and_its_softmax(
+    small: Sshd, finished: Path, tmp_path: Path
+) -> None:
+    (model,) = (finished / "out/variants").glob("tflite-int8-original.tflite")
+    run = there(small, model, tmp_path)
+    assert run.machine.startswith("Raspberry Pi 2")
+    assert run.emulated
+    assert run.difference is not None
+    assert run.difference <= INT8_TAIL_TOLERANCE
+    assert run.latency is None
+
+
+def test_on_32_bits_onnx_is_said_not_to_exist(small: Sshd, qdq: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeMissingError, match="no runtime") as caught:
+        there(small, qdq, tmp_path)
+    assert "32-bit ARM" in caught.value.hint
