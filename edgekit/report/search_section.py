@@ -55,8 +55,13 @@ def _sensitivity(variant: Variant, search: SearchSummary) -> Markup | None:
     if not search.sensitivity:
         return None
     rows = [
-        [item.unit.split(";")[-1], item.kind, missing("does not run") if item.error is None else f"{item.error:.2e}"]
+        [
+            item.unit.split(";")[-1],
+            item.kind,
+            missing("does not run") if item.loss is None else f"{100 * item.loss:.2f} %",
+            missing("does not run") if item.error is None else f"{item.error:.2e}",
+        ]
         for item in search.sensitivity[:_SENSITIVE_SHOWN]
     ]
-    caption = f"Most sensitive in {variant.name}: error at the outputs when it alone is int8"
-    return table(caption, ["Op", "Kind", "Noise to signal"], rows, numbers=(2,))
+    caption = f"Most sensitive in {variant.name}: what it costs at the outputs when it alone is int8"
+    return table(caption, ["Op", "Kind", "Agreement lost", "Noise to signal"], rows, numbers=(2, 3))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from edgekit.quantize.kernels import SCHEMES
 from edgekit.search.journal import Journal
 from edgekit.search.problem import HAZARD, SENSITIVE
 from edgekit.search.ranking import rank_hazards
+
+_SLOWER = 1.1
 
 
 def dare(journal: Journal) -> None:
@@ -26,6 +30,11 @@ def dare(journal: Journal) -> None:
             hazards = rank_hazards(journal, base, left, hazards)
         daring = decide(base, left | dict.fromkeys(hazards[count:], HAZARD), True)
         loss = journal.attempt(f"{count} hazardous op{'s' if count > 1 else ''} int8 too", base, daring, keep=False)
+        if count == len(hazards) and math.isfinite(loss):
+            ratio = journal.speed_ratio(base, daring, kept)
+            if ratio > _SLOWER:  # where all are, some are too
+                journal.notes.append(f"hazardous ops in int8 take {ratio:.1f} times as long as in float")
+                return
         if loss <= journal.target:
             if journal.is_faster(base, daring):
                 journal.keep(base, daring, loss)

@@ -49,10 +49,11 @@ class Tried:
 
 @dataclass(frozen=True)
 class UnitError:
-    """What one unit does to the outputs when it alone is int8: noise-to-signal power of the worst output."""
+    """What one unit does when it alone is int8: agreement lost, and noise-to-signal power of the worst output."""
 
     unit: str
     kind: str
+    loss: float
     error: float
 
 

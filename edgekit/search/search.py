@@ -29,8 +29,8 @@ def search(problem: Problem, target: float, seconds: float, progress: Progress) 
     journal = Journal(problem, target, seconds, progress)
     base = _best_base(journal)
     ranked: list[Unit] = [] if journal.reached else _ranked(journal, base)
-    count = 0 if journal.reached else _leave_float(journal, base, ranked)
-    fit(journal, base, count, lambda number: _without(problem, base, ranked[:number]), (0, *_SIZES))
+    left = [] if journal.reached else _give_back(journal, base, ranked[: _leave_float(journal, base, ranked)])
+    fit(journal, base, len(left), lambda number: _without(problem, base, left[:number]), (0, *_SIZES))
     dare(journal)
     widen(journal)
     shrink(journal)
@@ -86,6 +86,25 @@ def _leave_float(journal: Journal, base: Base, ranked: Sequence[Unit]) -> int:
         else:
             low = middle
     return high if high is not None else min(losses, key=lambda count: losses[count])
+
+
+def _give_back(journal: Journal, base: Base, left: list[Unit]) -> list[Unit]:
+    """Return the units that have to stay float: each, the least harmful first, goes back to int8 where it may.
+
+    An order by what each costs alone puts some that cost nothing together with the others before those that do.
+    """
+    if not journal.reached:
+        return left
+    for unit in reversed(left[:-1]):  # without the last one the target was missed
+        if journal.out_of_time():
+            break
+        fewer = [other for other in left if other is not unit]
+        plan = _without(journal.problem, base, fewer)
+        loss = journal.attempt(f"{unit.kind} {unit.name.split(';')[-1]} int8 again", base, plan, keep=False)
+        if loss <= journal.target:
+            journal.keep(base, plan, loss)
+            left = fewer
+    return left
 
 
 def _without(problem: Problem, base: Base, units: Sequence[Unit]) -> Plan:

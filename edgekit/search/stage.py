@@ -136,7 +136,9 @@ def _summary(found: Found, split: Split, target_loss: float, notes: list[str]) -
         "reached": found.reached,
         "complete": found.complete,
         "log": [{**asdict(item), "loss": _finite(item.loss)} for item in found.log],
-        "sensitivity": [{**asdict(item), "error": _finite(item.error)} for item in found.sensitivity],
+        "sensitivity": [
+            {**asdict(item), "loss": _finite(item.loss), "error": _finite(item.error)} for item in found.sensitivity
+        ],
     }
 
 
