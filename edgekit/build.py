@@ -10,7 +10,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgekit import __version__, device_rows, installed, pipeline, plan, provenance, recipe, source, target, tasks
+from edgekit import (
+    __version__,
+    device_rows,
+    installed,
+    pipeline,
+    plan,
+    provenance,
+    recipe,
+    source,
+    steps,
+    target,
+    tasks,
+)
 from edgekit.build_folder import BuildFolder
 from edgekit.bundle.lay_out import lay_out
 from edgekit.bundle.record import Origin
@@ -32,7 +44,7 @@ class Prepared:
     recipe: recipe.Recipe
     targets: tuple[target.Target, ...]
     source: source.SourceInfo
-    plan: plan.BuildPlan
+    plan: steps.BuildPlan
     test_samples: int
     calibration_samples: int
     classes: tuple[str, ...]
@@ -63,6 +75,7 @@ def prepare(
             "Give the model it was converted from.",
         )
     test, calibration, _ = _check_data(wanted)
+    plan.check_finetuning(wanted, info.format, len(calibration))
     metadata = {
         "edgekit": __version__,
         "recipe": recipe.making_fingerprint(wanted),
@@ -175,10 +188,10 @@ def up_to(prepared: Prepared, stage: str) -> Prepared:
         if step.function in _PRODUCTS[stage].functions or step.id in needed:
             needed.add(step.id)
             needed |= pipeline.needs(step)
-    steps = {name: step for name, step in prepared.plan.steps.items() if name in needed}
-    if not steps:
+    left = {name: step for name, step in prepared.plan.steps.items() if name in needed}
+    if not left:
         raise RecipeError(f"This recipe has nothing to {stage}.", " ".join(prepared.plan.notes))
-    return replace(prepared, plan=replace(prepared.plan, steps=steps, groups=[]))
+    return replace(prepared, plan=replace(prepared.plan, steps=left, groups=[]))
 
 
 def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, stage: str, jobs: int) -> list[Path]:
@@ -190,7 +203,8 @@ def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, sta
     product = _PRODUCTS[stage]
     with BuildFolder(folder) as place:
         for name, entry in outcome.entries.items():
-            if prepared.plan.steps[name].function not in product.functions:
+            step = prepared.plan.steps[name]
+            if step.function not in product.functions or step.preliminary:
                 continue
             for file in product.files:
                 if entry.path(file).is_file():
@@ -207,12 +221,14 @@ class _Product:
 
 _PRODUCTS = {
     "prune": _Product(("edgekit.prune.stage:run",), ("pruned.keras",)),
-    "quantize": _Product(("edgekit.quantize.stage:run", "edgekit.search.stage:run"), ("plan.json",)),
+    "quantize": _Product(
+        ("edgekit.quantize.stage:run", "edgekit.search.stage:run", "edgekit.finetune.stage:choose"), ("plan.json",)
+    ),
     "convert": _Product(("edgekit.convert.finish:run",), ("model.tflite", "model.onnx")),
 }
 
 
-def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: BuildFolder) -> data.TargetReport:
+def _judge(group: steps.Group, prepared: Prepared, outcome: pipeline.Outcome, folder: BuildFolder) -> data.TargetReport:
     measured: dict[str, Any] = {"measured": {}, "failed": {}}
     if group.latency in outcome.entries:
         measured = outcome.entries[group.latency].result
@@ -244,7 +260,7 @@ def _judge(group: plan.Group, prepared: Prepared, outcome: pipeline.Outcome, fol
 
 
 def _variant(
-    row: plan.Row, group: plan.Group, outcome: pipeline.Outcome, measured: dict[str, Any], folder: BuildFolder
+    row: steps.Row, group: steps.Group, outcome: pipeline.Outcome, measured: dict[str, Any], folder: BuildFolder
 ) -> data.Variant:
     pruning = outcome.entries["prune"].result if row.pruned and "prune" in outcome.entries else None
     base: dict[str, Any] = {
@@ -291,7 +307,9 @@ def _variant(
 def _search_summary(entry: Entry) -> data.SearchSummary | None:
     if "log" not in entry.result:
         return None
-    return data.SearchSummary(**{name: entry.result[name] for name in data.SearchSummary.model_fields})
+    return data.SearchSummary(
+        **{name: entry.result[name] for name in data.SearchSummary.model_fields if name in entry.result}
+    )
 
 
 def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeline.Outcome, label: str) -> data.Failure:

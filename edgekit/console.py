@@ -16,14 +16,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from edgekit.errors import EdgekitError
-from edgekit.plan import BuildPlan, Step
 from edgekit.report.device_section import device_lines
 from edgekit.report.diagnosis_section import summary
 from edgekit.report.schema import Report, TargetReport, Variant
+from edgekit.steps import BuildPlan, Step
 from edgekit.target import Target
 
 _TELL_EVERY_S = 20.0  # where no bar can be drawn
-_STAGES = ("prune", "quantize", "convert", "profile")
+_STAGES = ("prune", "quantize", "finetune", "convert", "profile")
 
 
 @dataclass

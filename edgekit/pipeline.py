@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from edgekit import __version__, worker
 from edgekit.artifact import digest
 from edgekit.errors import EdgekitError, RecipeError, StageError
-from edgekit.plan import BuildPlan, File, Ref, Step
 from edgekit.progress import Progress
 from edgekit.runtimes.facts import facts
+from edgekit.steps import BuildPlan, File, Ref, Step
 from edgekit.store import Entry, Store, key_of
 
 
@@ -197,6 +197,7 @@ def known_digest(path: Path) -> str:
 _SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "runtimes", "devices")
 _ALSO = {
     "quantize": ("search", "convert"),  # a search emits what it tries
+    "finetune": ("search", "quantize", "convert", "prune"),
     "diagnose": ("quantize",),
 }
 

@@ -6,91 +6,16 @@ Facts of targets become parameters here; a stage never sees a target. Steps that
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgekit.errors import RecipeError
+from edgekit.finetune.samples import LEAST
 from edgekit.recipe import Recipe
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, ONNX, BuildPlan, File, Group, Ref, Row, Step
 from edgekit.target import Output, Target
 
-
-@dataclass(frozen=True)
-class Ref:
-    """A file or folder that another step writes."""
-
-    step: str
-    name: str
-
-
-@dataclass(frozen=True)
-class File:
-    """A file or folder of the user, known by its content."""
-
-    path: Path
-
-
-@dataclass(frozen=True)
-class Step:
-    """One call in a child process. ``arguments`` may hold Ref and File anywhere.
-
-    ``tolerant``: list items whose Ref failed are left out instead of failing this step too.
-    ``machine_bound``: the result is this CPU's own. ``alone``: nothing else of the build may run meanwhile.
-    """
-
-    id: str
-    stage: str
-    label: str
-    function: str
-    arguments: dict[str, Any]
-    libraries: tuple[str, ...] = ()
-    tolerant: bool = False
-    machine_bound: bool = False
-    alone: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One variant of one target: which steps make, score and time it."""
-
-    name: str
-    done: tuple[str, ...]
-    format: str
-    precision: str
-    emit: str
-    score: str
-    pruned: bool
-
-
-@dataclass(frozen=True)
-class Group:
-    """A target with one artifact format: what one verdict is about. ``rows[0]`` is the baseline."""
-
-    target: Target
-    format: str
-    rows: tuple[Row, ...]
-    latency: str | None
-    primary: Output
-    device: str | None = None
-
-
-@dataclass
-class BuildPlan:
-    """All steps in an order in which each finds its inputs, and the groups to judge."""
-
-    steps: dict[str, Step] = field(default_factory=dict)
-    groups: list[Group] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, step: Step) -> str:
-        self.steps.setdefault(step.id, step)
-        return step.id
-
-
 LIKENESS = "likeness"
-KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
-TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
-ONNX = ("onnx", "onnxruntime", "onnxslim", "numpy")
-_FORMAT_LIBRARIES = {"tflite": TFLITE, "onnx": ONNX}
 
 
 def plan(recipe: Recipe, targets: list[Target], source_format: str, metadata: dict[str, Any]) -> BuildPlan:
@@ -114,6 +39,8 @@ class _Planner:
             )
         if self.prunes:
             self.result.add(self._prune_step())
+        if self.recipe.quantize.finetune:
+            self._finetune_steps(targets)
         for target in targets:
             formats = list(dict.fromkeys(output.format for output in target.outputs))
             if self.source == "onnx" and "tflite" in formats:
@@ -201,7 +128,7 @@ class _Planner:
         )  # fmt: skip
 
     def _float_step(self, pruned: bool) -> str:
-        name = "pruned" if pruned else "original"
+        name = _name(pruned)
         samples = self.recipe.convert.parity_samples
         if self.source == "onnx":
             return self.result.add(Step(
@@ -219,52 +146,97 @@ class _Planner:
         graph = self._float_step(pruned)
         if self.source == "onnx":
             return graph
-        name = "pruned" if pruned else "original"
+        name = _name(pruned)
         return self.result.add(Step(
             f"{format}-{precision}-{name}", "convert", f"{precision} {format} of the {name} model",
             "edgekit.convert.stage:float_artifact",
             {"saved_model": Ref(graph, "saved_model"), "reference": Ref(graph, "reference.npz"),
              "inputs": Ref(graph, "inputs.npz"), "format": format, "precision": precision,
              "tolerance": self.recipe.convert.parity_tolerance},
-            (*KERAS, *_FORMAT_LIBRARIES[format], "tf2onnx"),
+            (*KERAS, *FORMAT_LIBRARIES[format], "tf2onnx"),
         ))  # fmt: skip
 
     def _emit_step(self, format: str, precision: str, scheme: str, pruned: bool) -> str:
         graph = self._float_step(pruned)
         quantized = precision.startswith("int8")
         model = self._float_artifact(format, "float32" if quantized else precision, pruned)
-        name = "-".join(filter(None, (format, precision, scheme, "pruned" if pruned else "original")))
+        name = _file_name(format, precision, scheme, pruned)
         plan_ref = None
         source = Ref(model, f"model.{format}")
         if quantized:
-            planned = self._quantize_step(name, model, format, precision, scheme)
+            planned = self._quantize_step(name, model, format, precision, scheme, pruned)
             plan_ref = Ref(planned, "plan.json")
-            if self.result.steps[planned].function == _SEARCH:  # it may have repaired the float model
+            if self.result.steps[planned].function in (_SEARCH, _CHOOSE):  # it may have repaired the float model
                 source = Ref(planned, f"model.{format}")
         return self.result.add(Step(
             f"emit-{name}", "convert", f"{name} file", "edgekit.convert.finish:run",
             {"model": source, "format": format, "precision": precision, "plan": plan_ref,
              "reference": Ref(graph, "reference.npz"), "inputs": Ref(graph, "inputs.npz"),
              "metadata": self.metadata},
-            _FORMAT_LIBRARIES[format],
+            FORMAT_LIBRARIES[format],
         ))  # fmt: skip
 
-    def _quantize_step(self, name: str, model: str, format: str, precision: str, scheme: str) -> str:
+    def _quantize_step(self, name: str, model: str, format: str, precision: str, scheme: str, pruned: bool) -> str:
         settings = self.recipe.quantize
-        arguments = {
-            "model": Ref(model, f"model.{format}"), "format": format, "precision": precision, "scheme": scheme,
-            "dataset": self._calibration(), "samples": settings.calibration_samples,
-        }  # fmt: skip
-        if precision != "int8" or not settings.search:
-            return self.result.add(Step(
-                f"plan-{name}", "quantize", f"calibrate {name}", "edgekit.quantize.stage:run", arguments,
-                _FORMAT_LIBRARIES[format],
-            ))  # fmt: skip
-        searched = {"task": self._task(), "target_loss": self._target_loss(), "seconds": settings.search_seconds}
+        if precision == "int8" and settings.search:
+            first = self._search_step(name, model, format, scheme)
+            return self._choose_step(name, first, pruned) if settings.finetune else first.id
         return self.result.add(Step(
-            f"plan-{name}", "quantize", f"calibrate and search {name}", _SEARCH,
-            arguments | searched, _FORMAT_LIBRARIES[format],
+            f"plan-{name}", "quantize", f"calibrate {name}", "edgekit.quantize.stage:run",
+            self._calibrating(model, format, precision, scheme), FORMAT_LIBRARIES[format],
         ))  # fmt: skip
+
+    def _calibrating(self, model: str, format: str, precision: str, scheme: str) -> dict[str, Any]:
+        return {
+            "model": Ref(model, f"model.{format}"), "format": format, "precision": precision, "scheme": scheme,
+            "dataset": self._calibration(), "samples": self.recipe.quantize.calibration_samples,
+        }  # fmt: skip
+
+    def _search_step(self, name: str, model: str, format: str, scheme: str) -> Step:
+        settings = self.recipe.quantize
+        aim = {"task": self._task(), "target_loss": self._target_loss(), "seconds": settings.search_seconds}
+        step = Step(
+            f"search-{name}" if settings.finetune else f"plan-{name}", "quantize", f"calibrate and search {name}",
+            _SEARCH, self._calibrating(model, format, "int8", scheme) | aim, FORMAT_LIBRARIES[format],
+            preliminary=settings.finetune,
+        )  # fmt: skip
+        self.result.add(step)
+        return step
+
+    def _choose_step(self, name: str, first: Step, pruned: bool) -> str:
+        format = first.arguments["format"]
+        return self.result.add(Step(
+            f"plan-{name}", "finetune", f"choose for {name}", _CHOOSE,
+            first.arguments | {
+                "searched": {file: Ref(first.id, file) for file in ("plan.json", "result.json", f"model.{format}")},
+                "student": Ref(f"finetune-{_name(pruned)}", "student"),
+                "tolerance": self.recipe.convert.parity_tolerance,
+            },
+            (*KERAS, *FORMAT_LIBRARIES[format], "tf2onnx"),
+        ))  # fmt: skip
+
+    def _finetune_steps(self, targets: list[Target]) -> None:
+        """Add the searches of all targets, and after them one fine-tuning for each model."""
+        settings = self.recipe.quantize
+        wanted = [(o.format, o.scheme) for target in targets for o in target.outputs if o.precision == "int8"]
+        for pruned in (False, True) if self.prunes else (False,):
+            searches = []
+            for format, scheme in dict.fromkeys(wanted):
+                name = _file_name(format, "int8", scheme, pruned)
+                first = self._search_step(name, self._float_artifact(format, "float32", pruned), format, scheme)
+                searches.append(Ref(first.id, "result.json"))
+            if not searches:
+                return
+            model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)
+            self.result.add(Step(
+                f"finetune-{_name(pruned)}", "finetune", f"fine-tune the {_name(pruned)} model if needed",
+                "edgekit.finetune.stage:run",
+                {"model": model, "searches": searches, "dataset": self._calibration(),
+                 "samples": settings.calibration_samples, "parity_samples": self.recipe.convert.parity_samples,
+                 "settings": {"epochs": settings.finetune_epochs, "learning_rate": settings.finetune_learning_rate,
+                              "seed": settings.seed}},
+                KERAS, tolerant=True, machine_bound=True,
+            ))  # fmt: skip
 
     def _likeness_step(self) -> None:
         """Hold calibration against test samples, if ranges are calibrated at all; test labels are not handed over."""
@@ -277,7 +249,7 @@ class _Planner:
             {"model": Ref(self._float_artifact(format, "float32", False), f"model.{format}"), "format": format,
              "calibration": self._calibration(), "samples": self.recipe.quantize.calibration_samples,
              "test": self._data(self.recipe.data.test, None)},
-            _FORMAT_LIBRARIES[format],
+            FORMAT_LIBRARIES[format],
         ))  # fmt: skip
 
     def _target_loss(self) -> float:
@@ -295,7 +267,7 @@ class _Planner:
              "dataset": self._data(data.test, data.test_labels), "task": self._task(),
              "baseline": Ref(baseline, "predictions.npz") if baseline else None,
              "resamples": profile.bootstrap, "seed": profile.seed},
-            (*_FORMAT_LIBRARIES[format], "faster-coco-eval"),
+            (*FORMAT_LIBRARIES[format], "faster-coco-eval"),
         ))  # fmt: skip
 
     def _latency_steps(self) -> None:
@@ -307,14 +279,14 @@ class _Planner:
                 f"latency-{format}", "profile", f"latency of {len(rows)} {format} files",
                 "edgekit.profile.stage:latency",
                 self._timing(rows.values(), format, self.recipe.profile.threads, "local"),
-                _FORMAT_LIBRARIES[format], tolerant=True, machine_bound=True, alone=True,
+                FORMAT_LIBRARIES[format], tolerant=True, machine_bound=True, alone=True,
             ))  # fmt: skip
 
     def _device_step(self, name: str, group: Group, address: str) -> None:
         self.result.add(Step(
             name, "profile", f"{len(group.rows)} {group.format} files on {address}", "edgekit.profile.stage:on_device",
             self._timing(group.rows, group.format, group.target.threads, address),
-            _FORMAT_LIBRARIES[group.format], tolerant=True,
+            FORMAT_LIBRARIES[group.format], tolerant=True,
         ))  # fmt: skip
 
     def _timing(self, rows: Iterable[Row], format: str, threads: int, device: str) -> dict[str, Any]:
@@ -331,7 +303,33 @@ class _Planner:
         }  # fmt: skip
 
 
+def check_finetuning(recipe: Recipe, source_format: str, calibration_samples: int) -> None:
+    """Raise RecipeError where the recipe wants fine-tuning, and the model or the samples do not allow it."""
+    if not recipe.quantize.finetune:
+        return
+    if source_format not in ("keras", "h5"):
+        raise RecipeError(
+            f"[quantize] finetune = true, but {recipe.model.path.name} is no Keras model: training needs its layers.",
+            "Give the .keras model it was made from, or set finetune = false.",
+        )
+    if calibration_samples < LEAST:
+        raise RecipeError(
+            f"[quantize] finetune = true needs at least {LEAST} samples in data.calibration; there are "
+            f"{calibration_samples}.",
+            "Add unlabelled samples, hundreds rather than dozens, or set finetune = false.",
+        )
+
+
+def _name(pruned: bool) -> str:
+    return "pruned" if pruned else "original"
+
+
+def _file_name(format: str, precision: str, scheme: str, pruned: bool) -> str:
+    return "-".join(filter(None, (format, precision, scheme, _name(pruned))))
+
+
 _SEARCH = "edgekit.search.stage:run"
+_CHOOSE = "edgekit.finetune.stage:choose"
 _LARGEST_LOSS = 0.02
 # Agreement counts every changed answer, the metric only what was right: on detectors it lost a fifth to a half.
 _SLACK = {"detection": 1.5, "classification": 1.5, "generic": 0.8}

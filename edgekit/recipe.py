@@ -134,6 +134,19 @@ class QuantizeTable(Table):
     calibration_samples: int = Field(128, ge=1, description="at most this many of data.calibration")
     search: bool = Field(True, description="try mixed plans out where full int8 changes the model's answers")
     search_seconds: Positive = Field(120.0, description="for each model and format; the best plan so far is taken")
+    finetune: bool = Field(
+        False, description="where the search misses the accuracy budget, train on the unlabelled samples; Keras only"
+    )
+    finetune_epochs: int = Field(20, ge=1, description="at most; it ends where the samples it watches gain no more")
+    finetune_learning_rate: Positive = Field(1e-3, description="where it helps in no epoch, a tenth, then a hundredth")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _finetuning_follows_a_search(self) -> QuantizeTable:
+        if self.finetune and not (self.enabled and self.search):
+            off = "search" if self.enabled else "enabled"
+            raise ValueError(f"finetune = true needs {off} = true: only a search finds out that int8 misses the budget")
+        return self
 
 
 class ConvertTable(Table):

@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
+    frozenset({"finetune"}),
     frozenset(
         {
             "plan",
@@ -42,7 +43,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "single",
         }
     )
-    | {"inspection", "pipeline", "provenance", "report", "store", "verify", "worker"},
+    | {"inspection", "pipeline", "provenance", "report", "steps", "store", "verify", "worker"},
     frozenset(
         {
             "cli",
@@ -85,6 +86,7 @@ LAZY = {
     "edgekit.cli_show",
     "edgekit.cli_trust",
     "edgekit.devices",
+    "edgekit.finetune.stage",
     "edgekit.pipeline",
     "edgekit.report",
     "edgekit.runtimes",

@@ -15,7 +15,7 @@ from project import DETECTOR, FASHION, Done, digests, edgekit, edit, fashion, ma
 
 from edgekit import build as builder
 from edgekit.errors import EdgekitError
-from edgekit.plan import Step
+from edgekit.steps import Step
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgekit import pipeline, worker
 from edgekit.errors import EdgekitError, StageError
-from edgekit.plan import BuildPlan, Ref, Step
+from edgekit.steps import BuildPlan, Ref, Step
 from edgekit.store import Store
 
 STEPS = """

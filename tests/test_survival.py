@@ -20,7 +20,7 @@ from project import ONE_EPOCH, command, digests, edgekit, environment, fashion, 
 
 from edgekit import build as builder
 from edgekit.errors import EdgekitError
-from edgekit.plan import Step
+from edgekit.steps import Step
 
 KILL_MOMENTS = int(os.environ.get("EDGEKIT_KILL_MOMENTS", "2"))  # 30 for the table in benchmarks/README.md
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts and /proc are Linux's")

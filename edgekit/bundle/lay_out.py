@@ -12,8 +12,8 @@ from edgekit.build_folder import BuildFolder
 from edgekit.bundle import card, record, sbom
 from edgekit.bundle.record import Origin
 from edgekit.pipeline import Outcome
-from edgekit.plan import Group, Row
 from edgekit.report.schema import Report, TargetReport, Variant
+from edgekit.steps import Group, Row
 
 MANIFEST = "model.json"
 PLAN_SUFFIX = ".plan.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 from edgekit import pipeline
 from edgekit.diagnose.schema import Diagnosis
 from edgekit.errors import EdgekitError
-from edgekit.plan import ONNX, TFLITE, BuildPlan, File, Group, Ref, Row, Step
 from edgekit.report.schema import TargetReport, Variant
+from edgekit.steps import ONNX, TFLITE, BuildPlan, File, Group, Ref, Row, Step
 from edgekit.store import Store
 
 SAMPLES = 32

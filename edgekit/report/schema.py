@@ -171,6 +171,21 @@ class SensitiveUnit(Model):
     error: float | None = Field(description="noise-to-signal power at the worst output; null: it does not run")
 
 
+class FinetuneSummary(Model):
+    """What quantization-aware distillation came to, where the recipe asked for it."""
+
+    needed: bool = Field(description="false: every search reached its aim, nothing was trained")
+    kept: bool = Field(description="whether the plan below is one of the fine-tuned model")
+    samples: int = Field(default=0, description="unlabelled samples it learned from; none of them judged a plan")
+    watched_samples: int = Field(default=0, description="samples that told when to stop")
+    epochs: int = Field(default=0, description="epochs that were run")
+    best_epoch: int = Field(default=0, description="the one that was taken; 0: none was closer to the float model")
+    distance_before: float | None = Field(default=None, description="of the rounded outputs, 0 for equal answers")
+    distance_after: float | None = None
+    loss_before: float | None = Field(default=None, description="of the best plan of the model as it came")
+    loss_after: float | None = Field(default=None, description="of the best plan of the fine-tuned model")
+
+
 class SearchSummary(Model):
     """How the precision of every op was found, on calibration samples that set no range."""
 
@@ -181,6 +196,7 @@ class SearchSummary(Model):
     complete: bool = Field(description="false: time ran out, and this is the best so far")
     log: list[TriedPlan]
     sensitivity: list[SensitiveUnit] = Field(default=[], description="the most sensitive first; empty: not needed")
+    finetune: FinetuneSummary | None = Field(default=None, description="null where the recipe did not ask for it")
 
 
 class Variant(Model):

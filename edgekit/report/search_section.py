@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekit.report import figures
 from edgekit.report.markup import Markup, join, tag
-from edgekit.report.schema import SearchSummary, TargetReport, Variant
+from edgekit.report.schema import FinetuneSummary, SearchSummary, TargetReport, Variant
 from edgekit.report.table import missing, table
 
 _SENSITIVE_SHOWN = 8
@@ -32,7 +32,17 @@ def sentence(search: SearchSummary) -> str:
     kept = f"{100 * (1 - search.loss):.2f} % agreement with the float model"
     ends = "" if search.complete else "; time ran out, this is the best so far"
     missed = "" if search.reached else f", short of the {100 * (1 - search.target_loss):.2f} % aimed at"
-    return f"{tried}: {kept}{missed}{ends}."
+    return f"{tried}: {kept}{missed}{ends}.{_finetuning(search.finetune)}"
+
+
+def _finetuning(found: FinetuneSummary | None) -> str:
+    if found is None or not found.needed:
+        return ""
+    if found.loss_before is None or found.loss_after is None:
+        return f" Fine-tuning on {found.samples} samples was tried and not used."
+    before, after = (f"{100 * (1 - loss):.2f} %" for loss in (found.loss_before, found.loss_after))
+    used = "These are plans of the fine-tuned model" if found.kept else "The fine-tuned model is not used"
+    return f" {used}: {found.epochs} epochs on {found.samples} unlabelled samples, {before} -> {after} agreement."
 
 
 def _variant(variant: Variant, search: SearchSummary) -> Markup:

@@ -46,11 +46,13 @@ class Split:
 def run(
     *, out: Path, progress: Progress, model: Path, format: str, precision: str, scheme: str,
     dataset: dict[str, Any], samples: int, task: dict[str, Any], target_loss: float, seconds: float,
+    reference: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Search at most ``seconds``; write ``plan.json`` and ``model.<format>``, the float file it is a plan of.
 
     ``dataset``: unlabelled samples; some are calibrated on, others judge. ``target_loss``: 1 minus the agreement
-    with the float model that is good enough to stop at.
+    with the float model that is good enough to stop at. ``reference``: the float model to agree with, where that
+    is not ``model`` itself.
     """
     data = open_dataset(
         dataset["kind"], dataset["path"], None, Preprocess.from_json(dataset["preprocess"]), labelled=False
@@ -63,7 +65,7 @@ def run(
     refiner = Refiner(format, EMITTERS[format], bases.samples, out)
     plain = bases.plain()
     with Trials(format, held, out) as trials:
-        judge = _Judge(trials.run(model, None), task)
+        judge = _Judge(trials.run(reference or model, None), task)
         problem = Problem(
             decide=lambda base, exclude, hazards: decide.decide(
                 base.model, format, precision, scheme, base.ranges,

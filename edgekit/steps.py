@@ -1,0 +1,89 @@
+"""The steps of a build as data: what each calls and reads, and the rows and groups that are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.target import Output, Target
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A file or folder that another step writes."""
+
+    step: str
+    name: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file or folder of the user, known by its content."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call in a child process. ``arguments`` may hold Ref and File anywhere.
+
+    ``tolerant``: list items whose Ref failed are left out instead of failing this step too.
+    ``machine_bound``: the result is this CPU's own. ``alone``: nothing else of the build may run meanwhile.
+    ``preliminary``: another step decides whether this result is used.
+    """
+
+    id: str
+    stage: str
+    label: str
+    function: str
+    arguments: dict[str, Any]
+    libraries: tuple[str, ...] = ()
+    tolerant: bool = False
+    machine_bound: bool = False
+    alone: bool = False
+    preliminary: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of one target: which steps make, score and time it."""
+
+    name: str
+    done: tuple[str, ...]
+    format: str
+    precision: str
+    emit: str
+    score: str
+    pruned: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """A target with one artifact format: what one verdict is about. ``rows[0]`` is the baseline."""
+
+    target: Target
+    format: str
+    rows: tuple[Row, ...]
+    latency: str | None
+    primary: Output
+    device: str | None = None
+
+
+@dataclass
+class BuildPlan:
+    """All steps in an order in which each finds its inputs, and the groups to judge."""
+
+    steps: dict[str, Step] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, step: Step) -> str:
+        self.steps.setdefault(step.id, step)
+        return step.id
+
+
+KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
+TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
+ONNX = ("onnx", "onnxruntime", "onnxslim", "numpy")
+FORMAT_LIBRARIES = {"tflite": TFLITE, "onnx": ONNX}
