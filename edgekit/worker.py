@@ -124,9 +124,15 @@ def _failure(code: int, out: Path, label: str) -> EdgekitError:
         return StageError(f"{label}: the disk that holds {out} is full.\n{tail}".rstrip(), FREE_SPACE)
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "It ran out of memory, or was killed from outside." if name == "SIGKILL" else ""
-        return StageError(f"{label}: its process died with {name}.\n{tail}".rstrip(), hint)
+        return StageError(f"{label}: its process died with {name}.\n{tail}".rstrip(), _DEATHS.get(name, ""))
     return StageError(f"{label}: its process ended with code {code} and no result.\n{tail}".rstrip())
+
+
+_DEATHS = {
+    "SIGKILL": "It ran out of memory, or was killed from outside.",
+    "SIGABRT": "A check inside a library ended it. Where a model was being run, its runtime refuses that file: "
+    "edgekit diagnose FILE says which layer to look at.",
+}
 
 
 def _tail(log: Path) -> str:

@@ -22,6 +22,8 @@ _NODE, _TENSOR = re.compile(r"[Nn]ode (?:number |#)(\d+)"), re.compile(r"[Tt]ens
 _CURES = {
     "no_integer_overflow_from_quantization": "A bias is beyond int32 in steps of its input and weight scales: a "
     "channel with weights near 0. Prune that channel, or keep the op weight-only.",
+    "SIGABRT": "A kernel's own check ended the process before it could name the op: mend the next cause, whose range "
+    "or scale no kernel expects, or keep that op in float.",
     "output_multiplier_exponent": "The output's range is far smaller than the input's. Let the input's range begin at "
     "-3.1 (hard-swish is 0 below -3), or keep the op in float.",
 }

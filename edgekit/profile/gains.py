@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
+from edgekit.profile.slow_ops import slowest
 from edgekit.report.schema import Latency, StepGain, Variant
 
 FASTER = 1.02  # a smaller gain is inside the run-to-run noise of interleaved minima
 SLOWER = 0.98
 SMALLER = 0.95
-
-# Kernel names as XNNPACK, the LiteRT interpreter and ONNX Runtime spell them.
-_FLOAT_KERNEL = re.compile(r"\b(F16|F32|FP16|FP32|float16|float32)\b", re.IGNORECASE)
-_CONVERSIONS = re.compile(r"\b(de)?quantize(linear)?\b|\bconvert\b", re.IGNORECASE)
-_FLOAT_ONNX_KINDS = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 
 
 def usable_latency(variant: Variant) -> Latency | None:
@@ -102,35 +97,14 @@ def step_gain(before: Variant, after: Variant, *, kept: bool, cause: str) -> Ste
     )
 
 
-def float_time_ms(variant: Variant) -> tuple[float, float, str] | None:
-    """Return (ms in float kernels and conversions, ms in all ops, the slowest of the former)."""
-    latency = usable_latency(variant)
-    if latency is None or not latency.ops:
-        return None
-    slow = [op for op in latency.ops if _runs_in_float(op.name, op.kind, variant.format)]
-    worst = max(slow, key=lambda op: op.ms, default=None)
-    return (
-        sum(op.ms for op in slow),
-        sum(op.ms for op in latency.ops),
-        (worst.kind or worst.name) if worst else "",
-    )
-
-
-def _runs_in_float(name: str, kind: str, artifact_format: str) -> bool:
-    text = f"{kind} {name}"
-    if _FLOAT_KERNEL.search(text) or _CONVERSIONS.search(text):
-        return True
-    return artifact_format == "onnx" and kind in _FLOAT_ONNX_KINDS
-
-
 def _slower_precision(before: Variant, after: Variant) -> str:
     old = "float" if before.precision == "float32" else before.precision
     ratio = speed_ratio(before, after) or math.nan
     text = f"{after.precision} is slower than {old}: {ratio:.2f}x the speed of {before.name}"
-    in_float = float_time_ms(after)
-    if in_float is None:
+    latency = usable_latency(after)
+    if latency is None or not latency.ops:
         return f"{text}; this runtime gave no per-op times to say where"
-    float_ms, all_ms, worst = in_float
-    if not worst:
+    slow = slowest(latency, after.format)
+    if slow is None:
         return f"{text}; no op runs in float, so the {after.precision} kernels themselves are slow here"
-    return f"{text}; {float_ms:.2f} of {all_ms:.2f} ms runs in float or conversion ops, most in {worst}"
+    return f"{text}; {slow.ms:.2f} of {slow.all_ms:.2f} ms runs {slow.slowness.words}, most in {slow.worst}"

@@ -136,6 +136,26 @@ def test_what_the_delegate_refuses_is_named(tmp_path: Path) -> None:
     assert len(diagnosis.layers) > 5
 
 
+def test_a_file_that_aborts_the_process_is_still_explained(tmp_path: Path) -> None:
+    """LiteRT's int8 addition checks its scales and ends the process with SIGABRT where they do not fit."""
+    network = faults.detector()
+    body, boxes = network.nodes[3:5]
+    network.nodes = network.nodes[:4]
+    branch = network.conv("body", body.weights[0][:, :1, :1], body.weights[1], "branch")
+    network.outputs = [network.conv(network.add("body", branch, "sum"), *boxes.weights, "boxes", relu=False)]
+    fault = faults.fault_of("", "tflite", tmp_path, network)
+    artifact = faults.quantize(fault, tmp_path)
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(artifact.read_bytes()))
+    next(tensor for tensor in model.subgraphs[0].tensors if tensor.name == b"sum").quantization.scale = [1e-12]
+    flatbuffer_utils.write_model(model, str(artifact))
+    diagnosis = diagnose(fault.float_file, artifact, fault.evaluation, tmp_path)
+    aborted, first, *_ = diagnosis.findings
+    assert (aborted.cause, aborted.harm) == ("does-not-run", "fails")
+    assert "SIGABRT" in aborted.proof
+    assert "the next cause" in aborted.cure
+    assert first.where[0] == "sum"
+
+
 def test_an_onnx_file_that_does_not_load_is_still_explained(tmp_path: Path) -> None:
     fault = faults.wrong_normalization("onnx", tmp_path)
     proto = onnx.load(str(faults.quantize(fault, tmp_path)))
