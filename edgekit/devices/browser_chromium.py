@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
@@ -18,7 +19,7 @@ except ImportError:  # said where it is needed
 
 _QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
           "--disable-sync", "--disable-extensions")  # fmt: skip
-_GPU = ("--enable-unsafe-webgpu", "--enable-features=Vulkan")
+_GPU = ("--enable-unsafe-webgpu", *(("--enable-features=Vulkan",) if sys.platform.startswith("linux") else ()))
 _SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-unsafe-swiftshader")
 _MEMORY = "A browser gives a page a few gigabytes at most; the model may be too large for it."
 _START_MS = 20_000

@@ -13,15 +13,18 @@ from edgekit.devices import browser_chromium, browser_firefox
 from edgekit.errors import DependencyError, DeviceError, UnreachableError
 
 CHOICE = "EDGEKIT_BROWSER"  # environment: the program of a browser to take
-_TITLES = {  # the start of a program's name -> the browser's; the first one installed is taken
+_BROWSERS = {  # program -> browser; the first one that is installed is taken
     "chromium": "Chromium",
+    "chromium-browser": "Chromium",
     "google-chrome": "Chrome",
+    "google-chrome-stable": "Chrome",
     "microsoft-edge": "Edge",
     "firefox": "Firefox",
+    "firefox-esr": "Firefox",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome": "Chrome",
+    "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge": "Edge",
+    "/Applications/Firefox.app/Contents/MacOS/firefox": "Firefox",
 }
-_PROGRAMS = (
-    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "firefox", "firefox-esr",
-)  # fmt: skip
 Ended = Callable[[DeviceError], None]
 
 
@@ -48,7 +51,7 @@ def launch(address: str, *, gpu: bool, software_gpu: bool, ended: Ended) -> Iter
             f"One in an unusual place: {CHOICE}=/path/to/it",
         )
     name = Path(executable).name
-    title = next((title for start, title in _TITLES.items() if name.startswith(start)), name)
+    title = next((title for program, title in _BROWSERS.items() if Path(program).name == name), name)
     started: AbstractContextManager[str]
     if title == "Firefox":
         started = browser_firefox.started(executable, address, ended)
@@ -65,4 +68,4 @@ def find_browser() -> str | None:
         if found is None:
             raise UnreachableError(f"{CHOICE} is {chosen!r}, and there is no such program.")
         return found
-    return next(filter(None, map(shutil.which, _PROGRAMS)), None)
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
