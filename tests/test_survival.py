@@ -22,7 +22,8 @@ from edgekit import build as builder
 from edgekit.errors import EdgekitError
 from edgekit.steps import Step
 
-KILL_MOMENTS = int(os.environ.get("EDGEKIT_KILL_MOMENTS", "2"))  # 30 for the table in benchmarks/README.md
+KILL_MOMENTS = int(os.environ.get("EDGEKIT_KILL_MOMENTS", "2"))
+KILL_SEED = int(os.environ.get("EDGEKIT_KILL_SEED", "0"))
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts and /proc are Linux's")
 
 
@@ -187,7 +188,7 @@ def test_two_builds_at_once_in_one_folder(recipe: Path) -> None:
 @pytest.mark.slow
 def test_kill_9_at_seeded_random_moments_costs_no_byte(tmp_path: Path) -> None:
     """Every build is killed at random moments of an uninterrupted one's time until it gets through."""
-    generator = random.Random(0)
+    generator = random.Random(KILL_SEED)
     uninterrupted = fashion(tmp_path / "uninterrupted")
     began = time.monotonic()
     assert edgekit("build", "-c", uninterrupted, "-o", uninterrupted / "out", timeout_s=600).code == 0

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+MOST = 400  # candidates that enter suppression, as where the model was scored
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -124,23 +125,31 @@ def detect(outputs: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any
     """Return boxes x1, y1, x2, y2 in pixels of the model's input, best first, after suppression in each class."""
     task, labels = about["task"], about["labels"]
     boxes, scores, classes = candidates(outputs, task, len(labels))
-    order = np.argsort(-scores, kind="stable")
+    best = np.argsort(-scores, kind="stable")[: max(MOST, 4 * task["max_detections"])]
+    boxes, scores, classes = boxes[best], scores[best], classes[best]
     done = task["decoder"] in ("final", "lists")  # the network suppressed its boxes itself
-    kept: list[int] = []
-    for row in order:
-        rivals = [] if done else [other for other in kept if classes[other] == classes[row]]
-        if all(overlap(boxes[row], boxes[other]) <= task["nms_iou"] for other in rivals):
-            kept.append(int(row))
-        if len(kept) == task["max_detections"]:
-            break
+    kept = list(range(len(best))) if done else suppressed(boxes, classes, task["nms_iou"])
     return [
         {
             "label": labels[int(classes[row])] if labels else str(int(classes[row])),
             "score": round(float(scores[row]), 4),
             "box": [round(float(side), 2) for side in boxes[row]],
         }
-        for row in kept
+        for row in kept[: task["max_detections"]]
     ]
+
+
+def suppressed(boxes: Any, classes: Any, limit: float) -> list[int]:
+    """Return the rows, which come best first, that overlap no better one of their class by more than ``limit`` IoU."""
+    kept: list[int] = []
+    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    for row in range(len(boxes)):
+        rivals = [other for other in kept if classes[other] == classes[row]]
+        low, high = np.maximum(boxes[rivals, :2], boxes[row, :2]), np.minimum(boxes[rivals, 2:], boxes[row, 2:])
+        shared = np.prod(np.maximum(high - low, 0), axis=1)
+        if not (shared > limit * (areas[rivals] + areas[row] - shared)).any():
+            kept.append(row)
+    return kept
 
 
 def candidates(outputs: dict[str, Any], task: dict[str, Any], named: int) -> tuple[Any, Any, Any]:
@@ -204,15 +213,6 @@ def corners(boxes: Any, task: dict[str, Any]) -> Any:
     }
     height, width = task["image_size"] if task["box_scale"] == "relative" else (1, 1)
     return np.stack(kinds[task["box_format"]], axis=1) * np.array([width, height, width, height], np.float32)
-
-
-def overlap(one: Any, other: Any) -> float:
-    """Return the intersection over union of two boxes."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = sum(max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) for box in (one, other))
-    return float(shared / (areas - shared)) if areas > shared else 0.0
 
 
 def raw(outputs: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
