@@ -33,4 +33,30 @@ def inspect(
         console_inspection.show_inspection(found)
 
 
-COMMANDS = (inspect,)
+def init(
+    model: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="the recipe to write")] = Path("edgekit.toml"),
+    target: TargetOption = None,
+    signature: SignatureOption = "",
+    force: Annotated[bool, typer.Option("--force", help="replace a recipe that is there")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a commented recipe for a model: task, decoder and outputs are guessed, and the guess is explained."""
+    from edgekit import console, console_inspection, inspection
+    from edgekit import target as boards
+    from edgekit.inspection import draft
+
+    chosen = [boards.load(name) for name in target or boards.names()]
+    path = output / "edgekit.toml" if output.is_dir() else output
+    with console.waiting("reading the model") as progress:
+        found = inspection.look(model, chosen, progress, signature)
+    made = draft.draft(found, path, target or [], signature)
+    draft.write(made, path, force=force)
+    if as_json:
+        task = found.as_json()["task"]
+        print_json({"path": str(path), "task": task, "assumed": made.assumed, "fill_in": made.fill_in})
+    else:
+        console_inspection.show_draft(found, made, path)
+
+
+COMMANDS = (inspect, init)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from edgekit.console import show_notes
 from edgekit.inspection import Inspection
-from edgekit.inspection.guess import Guess, shown
+from edgekit.inspection.draft import Draft
+from edgekit.inspection.guess import Guess
 from edgekit.inspection.network import Tensor
 from edgekit.inspection.refusals import Answer
 
@@ -48,6 +51,23 @@ def show_inspection(found: Inspection) -> None:
     show_notes([*info.warnings, *network.notes])
 
 
+def show_draft(found: Inspection, made: Draft, path: Path) -> None:
+    """Print what a first recipe takes for granted, and what is still missing in it."""
+    out = Console(highlight=False)
+    out.print(f"Wrote [bold]{_plain(str(path))}[/]: {escape(task_in_words(found.task))}.")
+    out.print(f"[dim]{_plain(found.task.why)}[/]\n")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in made.assumed:
+        table.add_row("check", _plain(line))
+    for line in made.fill_in:
+        table.add_row("fill in", f"[yellow]{_plain(line)}[/]")
+    table.add_row("then", f"edgekit build -c {_plain(str(path))}")
+    out.print(table)
+    show_notes([*found.source.warnings, *found.network.notes])
+
+
 def task_in_words(task: Guess) -> str:
     """Return e.g. "detection, decoder rows, 80 classes"."""
     decoder = task.settings.get("decoder")
@@ -58,7 +78,7 @@ def task_in_words(task: Guess) -> str:
 def _tensor(tensor: Tensor) -> str:
     axes = [axis for axis in tensor.dynamic_axes if axis]
     note = f"  [yellow]axis {', '.join(map(str, axes))} has no size[/]" if axes else ""
-    return f"{_plain(tensor.name)}  {shown(tensor.shape)} {tensor.dtype} {tensor.layout}".rstrip() + note
+    return f"{_plain(tensor.name)}  {tensor.shape_text} {tensor.dtype} {tensor.layout}".rstrip() + note
 
 
 def _cost(found: Inspection) -> str:

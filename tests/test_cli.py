@@ -15,8 +15,8 @@ from project import TARGET, digests, edgekit, fashion
 from edgekit import __version__, build, cli
 
 COMMANDS = (
-    "build", "prune", "quantize", "convert", "profile", "evaluate", "diagnose", "inspect", "targets", "report",
-    "devices", "schema", "env", "check", "compare", "lock", "verify",
+    "build", "prune", "quantize", "convert", "profile", "evaluate", "diagnose", "inspect", "init", "targets",
+    "report", "devices", "schema", "env", "check", "compare", "lock", "verify",
 )  # fmt: skip
 
 

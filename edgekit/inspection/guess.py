@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edgekit.inspection.network import Network, Shape, Tensor, elements
+from edgekit.inspection.network import Network, Tensor, elements
 
 _STRIDES = (8, 16, 32)  # of the three heads of YOLO
 _ANCHORS = 3  # per place, in the YOLOs that have anchors, and with them an objectness
@@ -32,13 +32,8 @@ def guess(network: Network) -> Guess:
         found = rule(network)
         if found is not None:
             return found
-    shapes = ", ".join(f"{output.name} {shown(output.shape)}" for output in network.outputs)
+    shapes = ", ".join(f"{output.name} {output.shape_text}" for output in network.outputs)
     return Guess("generic", why=f"outputs {shapes} are of no family that edgekit decodes: agreement is measured")
-
-
-def shown(shape: Shape | None) -> str:
-    """Return a shape in brackets, ? for an open size."""
-    return "of unknown shape" if shape is None else f"({', '.join('?' if s is None else str(s) for s in shape)})"
 
 
 def _lists(network: Network) -> Guess | None:
@@ -61,7 +56,7 @@ def _lists(network: Network) -> Guess | None:
             "box_format": "yxyx",
             "box_scale": "relative",
         },
-        why=f"boxes {shown(boxes[0].shape)} with lists of scores and classes: detections that are suppressed already, "
+        why=f"boxes {boxes[0].shape_text} with lists of scores and classes: detections that are suppressed already, "
         "as TF Object Detection puts them out",
         check=(
             "which list holds scores and which classes" if not all(named.values()) else "the numbers of the classes",
@@ -96,7 +91,7 @@ def _heatmap(network: Network) -> Guess | None:
         "detection",
         settings,
         _last(heat[0]),
-        f"{heat[0].name} {shown(heat[0].shape)} beside maps of two numbers a place: centres, sizes"
+        f"{heat[0].name} {heat[0].shape_text} beside maps of two numbers a place: centres, sizes"
         + (" and offsets" if offset else ""),
         (
             "whether sizes are in pixels of the image or in places of the map (size_unit)",
@@ -119,9 +114,10 @@ def _boxes_and_scores(network: Network) -> Guess | None:
                     "detection",
                     settings,
                     _last(score),
-                    f"{box.name} {shown(box.shape)} are boxes, {score.name} {shown(score.shape)} a score per class",
+                    f"{box.name} {box.shape_text} are boxes, {score.name} {score.shape_text} a score per class",
                     (
                         'box_format: corners in pixels are assumed; box_scale = "relative" where they run from 0 to 1',
+                        "score_logits = true where the scores still need their sigmoid",
                         "an SSD whose boxes are still offsets from anchors needs them decoded in the network",
                     ),
                 )
@@ -139,7 +135,7 @@ def _one_table(network: Network) -> Guess | None:
             "detection",
             {"decoder": "final", "detections_output": table.name},
             None,
-            f"{table.name} {shown(table.shape)} are few rows of box, score and class: the network suppresses itself",
+            f"{table.name} {table.shape_text} are few rows of box, score and class: the network suppresses itself",
             ("box_format, and box_scale where boxes run from 0 to 1",),
         )
     if first is None or last is None or min(first, last) < 5 or max(first, last) < 2 * min(first, last):
@@ -157,7 +153,7 @@ def _one_table(network: Network) -> Guess | None:
         "detection",
         settings,
         width - 5 if objectness else width - 4,
-        f"{table.name} {shown(table.shape)}: {rows} rows{known}, each a box and its scores, as YOLO puts out",
+        f"{table.name} {table.shape_text}: {rows} rows{known}, each a box and its scores, as YOLO puts out",
         (
             "objectness: a fifth number of each row that multiplies the scores",
             "the number of classes follows from it",
@@ -173,7 +169,7 @@ def _classes(network: Network) -> Guess | None:
     soft = _ends_in(network, found[0], "softmax")
     ending = "that a softmax ends" if soft else "without a softmax at the end: logits, or one sigmoid each"
     checks = () if soft else ("a network that answers several questions at once, or regresses, is generic",)
-    why = f"{found[0].name} {shown(found[0].shape)}: {count} scores {ending}"
+    why = f"{found[0].name} {found[0].shape_text}: {count} scores {ending}"
     return Guess("classification", {}, count, why, checks)
 
 

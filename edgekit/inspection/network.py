@@ -36,6 +36,13 @@ class Tensor:
         return None if count is None else (count * bits(self.dtype) + 7) // 8
 
     @property
+    def shape_text(self) -> str:
+        """The shape in brackets, ? for an open size."""
+        if self.shape is None:
+            return "of unknown shape"
+        return f"({', '.join('?' if size is None else str(size) for size in self.shape)})"
+
+    @property
     def dynamic_axes(self) -> tuple[int, ...]:
         return tuple(axis for axis, size in enumerate(self.shape or ()) if size is None)
 

@@ -16,6 +16,7 @@ _SAME_FORMAT_ONLY = {
     "onnx": ("tflite", "no TFLite from an ONNX model: give the Keras model or a SavedModel"),
     "tflite": ("onnx", "no ONNX from a TFLite model: give the model it was converted from"),
 }
+FORMAT_REASONS = frozenset(why for _, why in _SAME_FORMAT_ONLY.values())
 # The build repairs these itself: it sets the batch to 1 and takes the weights inside.
 _REPAIRED = {"static_shapes", "no_external_data", "size_bytes"}
 _FLOAT_IN_EVERY_SCHEME = {"Constant", "Shape", "QuantizeLinear", "DequantizeLinear", "InputLayer", "Dropout"}
