@@ -28,12 +28,14 @@ def decide(
     samples: int = 0,
     exclude: Mapping[str, str] | None = None,
     hazards: bool = False,
+    activations: str = "",
 ) -> Plan:
     """Make the plan for a float model.
 
     ``precision``: int8 or int8-weights (float32 and float16 give a plan that quantizes nothing).
     ``scheme``: see ``kernels.SCHEMES``. ``exclude``: op name -> reason it stays float. ``hazards``: quantize also
-    the kinds that often lose too much in int8, for a caller that tries it out.
+    the kinds that often lose too much in int8, for a caller that tries it out. ``activations``: static or dynamic
+    instead of what suits the network by rule, likewise.
     Raises StageError when a needed range is missing or not finite, UnsupportedError when nothing in the
     model can be quantized as asked.
     """
@@ -43,7 +45,7 @@ def decide(
     graph = read_graph(float_path, format)
     if hazards:
         chosen = chosen.with_hazards()
-    decisions, notes = _decisions(graph, precision, chosen, dict(exclude or {}))
+    decisions, notes = _decisions(graph, precision, chosen, dict(exclude or {}), activations)
     needed = sorted(_tensors_of(graph, decisions, "int8"))
     kept = _ranges_for(needed, {**(ranges or {}), **_table_ranges(graph)})
     plan = Plan(format, precision, chosen.name, tuple(decisions), kept, samples, tuple(notes))
@@ -88,12 +90,12 @@ def prologue(graph: Graph) -> frozenset[int]:
 
 
 def _decisions(
-    graph: Graph, precision: str, scheme: Scheme, exclude: dict[str, str]
+    graph: Graph, precision: str, scheme: Scheme, exclude: dict[str, str], activations: str = ""
 ) -> tuple[list[OpDecision], list[str]]:
     unknown = sorted(set(exclude) - {op.name for op in graph.ops})
     if unknown:
         raise StageError(f"the model has no op named {', '.join(unknown)}")
-    rule, notes = _rule(graph, precision, scheme)
+    rule, notes = _rule(graph, precision, scheme, activations)
     if scheme.int8_tables and precision.startswith("int8"):
         rule = _tables_rule(graph, rule)
     found = []
@@ -118,18 +120,19 @@ def _with_followers(
     return found
 
 
-def _rule(graph: Graph, precision: str, scheme: Scheme) -> tuple[Rule, list[str]]:
+def _rule(graph: Graph, precision: str, scheme: Scheme, activations: str) -> tuple[Rule, list[str]]:
     if precision == "int8-weights":
         return _weights_rule(scheme), []
     if precision != "int8":
         return (lambda position, op: ("float32", "")), []
-    if not is_attention(graph):
+    attention = is_attention(graph)
+    if activations == "dynamic" or (attention and scheme.dynamic and not activations):
+        kind = "attention network" if attention else "dynamic int8"
+        return _weights_rule(scheme), [f"{kind}: int8 weights, activations quantized while running"]
+    if not attention:
         return _static_rule(graph, scheme), []
-    if scheme.dynamic:
-        note = "attention network: int8 weights, activations quantized while running (static is slower)"
-        return _weights_rule(scheme), [note]
-    note = f"attention network: {scheme.name} has no dynamic int8, so only ops with weights are int8"
-    return _weighted_only(_static_rule(graph, scheme)), [note]
+    lacks = "" if scheme.dynamic else f"{scheme.name} has no dynamic int8, so "
+    return _weighted_only(_static_rule(graph, scheme)), [f"attention network: {lacks}only ops with weights are int8"]
 
 
 def _static_rule(graph: Graph, scheme: Scheme) -> Rule:

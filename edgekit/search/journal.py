@@ -80,6 +80,27 @@ class Journal:
         floats = sum(decision.precision == "float32" for decision in plan.decisions)
         self.log.append(Tried(what, floats, math.inf, 0, reason))
 
+    def challenge(self, what: str, base: Base, plan: Plan) -> tuple[Tried, float]:
+        """Try a plan that has to beat the best in speed, at the target or no more loss; keep it if it clearly does.
+
+        Returns its line of the log and its time over that of the best, by the fastest call of each.
+        """
+        current = self.kept
+        loss = self.attempt(what, base, plan, keep=False)
+        tried = self.log[-1]
+        if tried.refusal:
+            return tried, math.inf
+        ratio = tried.fastest_ms / self.problem.run(current.base, current.plan, None).fastest_ms
+        if ratio < 1 and loss <= max(self.target, current.loss):
+            ratio = self.speed_ratio(base, plan, current)
+            if ratio < _CLEARLY:
+                self.keep(base, plan, loss)
+        return tried, ratio
+
+    def is_faster(self, base: Base, candidate: Plan) -> bool:
+        """Tell whether a plan clearly beats the best. A close call goes to what is there, on every build alike."""
+        return self.speed_ratio(base, candidate, self.kept) < _CLEARLY
+
     def speed_ratio(self, base: Base, candidate: Plan, current: Kept) -> float:
         """Time both in turns; return the candidate's fastest call over the current one's."""
         times = [math.inf, math.inf]
@@ -88,7 +109,3 @@ class Journal:
                 trial = self.problem.run(model, plan, None)
                 times[place] = min(times[place], math.inf if trial.refusal else trial.fastest_ms)
         return times[0] / times[1]
-
-    def is_faster(self, base: Base, candidate: Plan) -> bool:
-        """Tell whether a plan clearly beats the best. A close call goes to what is there, on every build alike."""
-        return self.speed_ratio(base, candidate, self.kept) < _CLEARLY

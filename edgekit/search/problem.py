@@ -18,12 +18,16 @@ HAZARD = "loses too much in int8"
 
 @dataclass(frozen=True)
 class Base:
-    """A float model, as it came or repaired without changing what it computes, with ranges for its tensors."""
+    """A float model, as it came or repaired without changing what it computes, with ranges for its tensors.
+
+    ``activations``: static or dynamic int8 instead of what ``decide`` takes by rule.
+    """
 
     name: str
     model: Path
     graph: Graph
     ranges: Ranges
+    activations: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from edgekit.progress import Progress
 from edgekit.quantize.plan import Plan
+from edgekit.search.activations import restyle
 from edgekit.search.fitting import fit
 from edgekit.search.float_weights import shrink
 from edgekit.search.hazards import dare
@@ -30,6 +31,8 @@ def search(problem: Problem, target: float, seconds: float, progress: Progress) 
     base = _best_base(journal)
     ranked: list[Unit] = [] if journal.reached else _ranked(journal, base)
     left = [] if journal.reached else _give_back(journal, base, ranked[: _leave_float(journal, base, ranked)])
+    if restyle(journal, base):
+        left = []
     fit(journal, base, len(left), lambda number: _without(problem, base, left[:number]), (0, *_SIZES))
     dare(journal)
     widen(journal)

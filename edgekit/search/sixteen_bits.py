@@ -25,18 +25,11 @@ def widen(journal: Journal) -> None:
         return
     plan = with_int16(kept.base, kept.plan, wide)
     count = f"{len(wide)} op{'s' if len(wide) > 1 else ''}"
-    loss = journal.attempt(f"16 bits instead of float for {count}", kept.base, plan, keep=False)
-    tried = journal.log[-1]
-    if tried.refusal:
-        journal.notes.append(f"16 bits instead of float for {count}: {tried.refusal}")
+    tried, ratio = journal.challenge(f"16 bits instead of float for {count}", kept.base, plan)
+    if journal.kept is not kept:
         return
-    current = journal.problem.run(kept.base, kept.plan, None)
-    ratio = tried.fastest_ms / current.fastest_ms
-    if loss <= max(journal.target, kept.loss) and ratio < 1 and journal.is_faster(kept.base, plan):
-        journal.keep(kept.base, plan, loss)
-        return
-    speed = f"{ratio:.1f} times slower" if ratio > 1 else "no faster" if loss <= journal.target else "loses more"
-    journal.notes.append(f"16 bits instead of float for {count}: runs, {speed}")
+    speed = f"{ratio:.1f} times slower" if ratio > 1 else "no clear gain"
+    journal.notes.append(f"{tried.what}: {tried.refusal or f'runs, {speed}'}")
 
 
 def with_int16(base: Base, plan: Plan, ops: frozenset[str]) -> Plan:

@@ -70,6 +70,7 @@ def run(
             decide=lambda base, exclude, hazards: decide.decide(
                 base.model, format, precision, scheme, base.ranges,
                 samples=len(split.calibrate), exclude=exclude, hazards=hazards,
+                activations=base.activations,
             ),
             run=lambda base, plan, limit: trials.run(base.model, plan, limit),
             loss=judge.loss,

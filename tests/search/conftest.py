@@ -1,6 +1,7 @@
-"""Let these tests use the small networks of the neighbouring folder."""
+"""Let these tests use the small networks of the neighbouring folders."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "diagnose"))
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS / "diagnose"), str(TESTS / "quantize")]
