@@ -67,7 +67,10 @@ class RoundedNetwork:
         self.points = {value: place for place, value in enumerate(rounded_values(self.program))}
         self.bounds = tf.Variable(np.zeros((len(self.points), 2), np.float32), trainable=False)
         self._extremes = tf.function(self._extremes_of, reduce_retracing=True)
-        self.calibrate()
+        if not self.calibrate():
+            raise StageError(
+                "The float model gives NaN or infinity inside on a calibration sample.", "Check [preprocess]."
+            )
 
     def __call__(self, inputs: Tensors) -> Tensors:
         """Return the outputs by name."""
@@ -82,18 +85,19 @@ class RoundedNetwork:
         with keras.StatelessScope(state_mapping=mapping):
             return run_program(self.program, self.network, inputs, on_value)
 
-    def calibrate(self) -> None:
-        """Measure the ranges anew, for the weights as they are: what calibration of the file will find."""
+    def calibrate(self) -> bool:
+        """Measure the ranges anew, for the weights as they are: what calibration of the file will find.
+
+        Returns False, and leaves them, where a value is not finite.
+        """
         if not self.points:
-            return
+            return True
         parts = [self._extremes(as_tensors(part)).numpy() for part in batches(self.inputs, self.batch)]
         extremes = np.stack(parts)
-        if not np.isfinite(extremes).all():
-            raise StageError(
-                "The float model gives NaN or infinity inside on a calibration sample.",
-                "Check [preprocess]; while fine-tuning, lower [quantize] finetune_learning_rate.",
-            )
-        self.bounds.assign(np.stack([extremes[:, :, 0].min(axis=0), extremes[:, :, 1].max(axis=0)], axis=1))
+        finite = bool(np.isfinite(extremes).all())
+        if finite:
+            self.bounds.assign(np.stack([extremes[:, :, 0].min(axis=0), extremes[:, :, 1].max(axis=0)], axis=1))
+        return finite
 
     def state(self) -> list[npt.NDArray[Any]]:
         """Return copies of the weights that training changes."""
@@ -128,8 +132,8 @@ def train(
     """Train ``student`` in place, and leave it as it was in its best epoch on the ``watched`` samples.
 
     ``student`` and ``teacher`` are two copies of one network. Half of the steps see mixed images; what is in them
-    only the teacher says. A learning rate that helps in none of its epochs is tried again smaller: near the optimum
-    Adam's steps are noise. Raises StageError on a loss that is not finite.
+    only the teacher says. A learning rate that helps in none of its epochs, or diverges, is tried again smaller: near
+    the optimum Adam's steps are noise. Raises StageError where the float network itself is not finite.
     """
     progress(0.0, "running the float model once")
     student.trainable = True  # layers that were frozen for training have to make room for int8, too
@@ -175,18 +179,12 @@ class _Course:
         generator = np.random.default_rng(self.settings.seed)
         for number in range(1, self.settings.epochs + 1):
             for given, answers in self._batches(generator):
-                loss = float(step(as_tensors(given), as_tensors(answers)))
-                if not math.isfinite(loss):
-                    raise StageError(
-                        f"fine-tuning: the loss became {loss} in epoch {number} at learning rate {learning_rate:g}",
-                        "Lower [quantize] finetune_learning_rate, or set finetune = false.",
-                    )
-            self.rounded.calibrate()
-            found = self.watch()
+                step(as_tensors(given), as_tensors(answers))
+            found = self.watch() if self.rounded.calibrate() else math.inf
             if found < best:
                 best, best_epoch, kept = found, number, self.rounded.state()
             yield found
-            if number - best_epoch >= PATIENCE:
+            if number - best_epoch >= PATIENCE or not math.isfinite(found):
                 break
         self.rounded.restore(kept)
 

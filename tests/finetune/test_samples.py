@@ -19,3 +19,9 @@ def test_what_judges_a_plan_is_never_learned_from(available: int, wanted: int) -
     assert train | watch | held == set(range(available))
     assert len(train) >= 12
     assert 3 <= len(watch) <= 64
+
+
+def test_memory_does_not_grow_with_any_number_of_samples() -> None:
+    samples = Samples.of(100_000, range(128, 192))
+    assert 512 < len(samples.train) <= 1024
+    assert max(samples.train) > 99_000, "spread over all of them"
