@@ -226,9 +226,10 @@ def show_times(out: Console, measured: dict[str, Any]) -> dict[str, Any]:
     names = distinct(measured)
     for name, figure in measured.items():
         times = [f"{figure[key]:.3f}" for key in ("min_ms", "p50_ms", "p90_ms", "p99_ms")]
+        memory = f"{figure['peak_memory_bytes'] / 1e6:.0f}" if figure["peak_memory_bytes"] else "-"
         table.add_row(
             escape(names[name]), *times, f"{first['min_ms'] / figure['min_ms']:.2f}x", f"{figure['load_ms']:.1f}",
-            f"{figure['peak_memory_bytes'] / 1e6:.0f}", ", ".join(figure["flags"]),
+            memory, ", ".join(figure["flags"]),
         )  # fmt: skip
     out.print(table)
     return first

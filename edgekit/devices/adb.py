@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from edgekit.devices.connection import last_words
@@ -27,6 +28,7 @@ from edgekit.errors import (
 
 PROGRAM = "EDGEKIT_ADB"
 _LIST_S = 20.0
+_BENCHMARK = "benchmark_model=PATH/OF/THE/PROGRAM/HERE"
 
 # adb's own words; a state behind "error: device".
 _FAILURES: tuple[tuple[str, type[DeviceError], str, str], ...] = (
@@ -57,11 +59,15 @@ class AdbWire:
     def __init__(self, name: str) -> None:
         address, _, options = name.partition("?")
         query = parse_qs(options, strict_parsing=True) if "=" in options else {}
-        if bool(options) != bool(query) or set(query) - {"python"}:
-            raise RecipeError(f"{name} is no address of a device", "adb:SERIAL[?python=/path/to/python3]")
+        if bool(options) != bool(query) or set(query) - {"python", "benchmark_model"}:
+            raise RecipeError(f"{name} is no address of a device", f"adb:SERIAL[?{_BENCHMARK}]")
         self.serial = address.partition(":")[2].removeprefix("//")
         self.name = f"adb:{self.serial}" if self.serial else "adb"
         self.python = query.get("python", [""])[-1]
+        program_here = query.get("benchmark_model", [""])[-1]
+        self.benchmark_model = Path(program_here).expanduser() if program_here else None
+        if self.benchmark_model and not self.benchmark_model.is_file():
+            raise RecipeError(f"{name}: there is no file {self.benchmark_model}", f"adb:SERIAL?{_BENCHMARK}")
 
     def argv(self, script: str, *, keeper: bool = False) -> list[str]:
         """Return the adb command; -T keeps stdin, stdout and stderr apart and as they are."""

@@ -30,6 +30,12 @@ def missing_runtime(
 def missing_python(device: str, wanted: str, by_hand: ByHand) -> RuntimeMissingError:
     """Return the error for a device without Python, or without the one the user named."""
     name = wanted or "python3"
+    if device.startswith("adb") and not wanted:
+        return RuntimeMissingError(
+            f"{device} has no Python, as phones come",
+            "Name TFLite's benchmark_model, built for its processor, behind the address: "
+            f"{device}?benchmark_model=PATH (a file of this machine; edgekit brings it there). It times .tflite files.",
+        )
     return RuntimeMissingError(
         f"{device} has no {name}",
         f"install it there: {by_hand('sudo apt install python3 python3-venv')}"

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
 from typing import Protocol
@@ -34,6 +35,8 @@ class Wire(Protocol):
     """The parent of run folders, as the remote shell expands it."""
     python: str
     """The Python the user named, or "" to look for one."""
+    benchmark_model: Path | None
+    """TFLite's own program for the device, a file of this machine, where the device has no Python."""
 
     def argv(self, script: str, *, keeper: bool = False) -> list[str]:
         """Return the local command that runs a POSIX shell script there, with stdin, stdout and stderr apart."""

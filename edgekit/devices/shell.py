@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from edgekit.artifact import digest
+from edgekit.devices import shell_facts
+from edgekit.devices.benchmark import BenchmarkSession
 from edgekit.devices.connection import EXIT_MARK, Connection, crashed, last_words
 from edgekit.devices.cures import full_disk, missing_python, missing_runtime
 from edgekit.devices.keeper import Keeper, Wire
@@ -78,7 +80,10 @@ class ShellDevice:
         return self._keeper
 
     def describe(self) -> dict[str, Any]:
-        """Return its facts of now. Raises RuntimeMissingError where it has no Python."""
+        """Return its facts of now. Raises RuntimeMissingError where it has no Python, nor a program instead."""
+        if self.wire.benchmark_model:
+            done = self.run(shell_facts.SCRIPT)
+            return shell_facts.facts(done.stdout.decode("utf-8", "replace"))
         if not self.python:
             self._find_python()
         found = self.run(f"{shlex.quote(self.python)} {shlex.quote(self.push(FACTS))}")
@@ -92,8 +97,10 @@ class ShellDevice:
             "edgekit needs Python 3.9 or newer there",
         )
 
-    def connect(self, artifact: str, script: Path = AGENT) -> Connection:
-        """Start an agent in the run's folder, under a shell that reports how it ended."""
+    def connect(self, artifact: str, script: Path = AGENT) -> Connection | BenchmarkSession:
+        """Start an agent in the run's folder, under a shell that reports how it ended; or use the named program."""
+        if self.wire.benchmark_model:
+            return BenchmarkSession(self, artifact, self.wire.benchmark_model)
         if not self.python:
             self._find_python()
         agent = self.push(script)

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import tempfile
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from edgekit.devices.connection import last_words
@@ -82,6 +83,7 @@ class SshWire:
         self.port = port
         self.name = f"ssh://{self.login}" + (f":{port}" if port else "")
         self.python = query.get("python", [""])[-1]
+        self.benchmark_model: Path | None = None
         self._program = shlex.split(os.environ.get(PROGRAM, "")) or ["ssh"]
         self._folder = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import adb_phone
 import machines
 import onnx.parser
 import pytest
+import web_models
 from adb_phone import RUNS, Adb, Phone
 from project import command, edgekit, environment
 
 from edgekit.devices import open_device
 from edgekit.devices.adb import PROGRAM
+from edgekit.devices.cures import missing_python
 from edgekit.errors import (
     CrashedError,
     DroppedError,
@@ -175,7 +178,57 @@ def test_a_full_disk(phone: Phone, tmp_path: Path) -> None:
         subprocess.run(["umount", RUNS], check=True)
 
 
-@pytest.mark.parametrize("name", ["adb:1?pyton=x", "adb:1?python"])
+PROGRAM_OF_A_PHONE = """#!/bin/sh
+# Prints as benchmark_model does; the times are of no model.
+runs=$(echo "$@" | sed 's/.*--num_runs=\\([0-9]*\\).*/\\1/')
+case "$*" in *--graph=*model.tflite*) ;; *) echo "Failed to load model"; exit 1 ;; esac
+echo "INFO: Loaded model"
+echo "INFO: count=1 curr=3512"
+[ "$runs" = 1 ] && echo "INFO: count=1 curr=2950" ||
+    echo "INFO: count=$runs first=2990 curr=2913 min=2727 max=3189 avg=2.95e+03 std=109"
+echo "INFO: Inference timings in us: Init: 17187, First inference: 3512, Warmup (avg): 3512, Inference (avg): 2950"
+"""
+
+
+@pytest.fixture
+def bare_phone(phone: Phone, tmp_path: Path) -> str:
+    """Return the address of a phone that has no Python but is given benchmark_model."""
+    program = tmp_path / "benchmark_model"
+    program.write_text(PROGRAM_OF_A_PHONE)
+    return f"adb:{phone.serial}?benchmark_model={program}"
+
+
+def test_a_phone_without_python_is_timed_by_benchmark_model(bare_phone: str, tmp_path: Path) -> None:
+    model = web_models.write_tflite(tmp_path / "model.tflite")
+    done = edgekit("profile", model, "--device", bare_phone, "--seconds", "0.1", "--json")
+    assert done.code == 0, done.err
+    (text,) = json.loads(done.out).values()
+    run = DeviceRun.model_validate(text)
+    assert run.difference is None  # it shows no outputs
+    assert run.latency is not None
+    assert run.latency.runtime == "benchmark_model"
+    assert run.latency.p50_ms == 2.95
+    assert len(run.latency.samples_ns) >= 30
+    assert run.latency.load_ms == 17.187
+    shown = edgekit("profile", model, "--device", bare_phone, "--seconds", "0.1")
+    assert "outputs not compared" in shown.out
+
+
+def test_what_benchmark_model_refuses_is_said_in_its_words(bare_phone: str, tmp_path: Path, model: Path) -> None:
+    done = edgekit("profile", web_models.write_tflite(tmp_path / "other.tflite"), "--device", bare_phone)
+    assert done.code == 5
+    assert "Failed to load model" in done.err
+    done = edgekit("profile", model, "--device", bare_phone)
+    assert done.code == 4
+    assert "runs .tflite files" in done.err
+
+
+def test_a_phone_without_python_is_told_of_benchmark_model() -> None:
+    error = missing_python("adb:1", "", lambda command: command)
+    assert "adb:1?benchmark_model=PATH" in error.hint
+
+
+@pytest.mark.parametrize("name", ["adb:1?benchmark_model=/none", "adb:1?pyton=x", "adb:1?python"])
 def test_what_is_no_address_is_a_mistake_in_the_recipe(name: str) -> None:
-    with pytest.raises(RecipeError, match="no address"):
+    with pytest.raises(RecipeError, match=r"no address|no file"):
         open_device(name)
