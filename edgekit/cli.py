@@ -141,7 +141,10 @@ def profile(
         str | None, typer.Option(metavar="TIME", help="run this long, e.g. 10m, and show the latency over time")
     ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="wait for a browser that you open, e.g. a phone's")] = False,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="where --serve serves its page")] = "127.0.0.1:8765",
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="serve there; 0.0.0.0 is for a phone in the network"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time files in their runtime, interleaved; min, p50, p90, p99, memory, per-op times.
@@ -150,11 +153,11 @@ def profile(
     """
     from edgekit import console, console_device, single
 
-    if serve:
+    if serve or listen:
         from edgekit import console_page
         from edgekit.devices import browser_address
 
-        page = browser_address.by_hand("browser" if device == "local" else device, listen)
+        page = browser_address.by_hand("browser" if device == "local" else device, listen or browser_address.LOOPBACK)
         device = page.device
         console_page.show_page(page)
     settings = single.how_long(seconds, mlperf, _seconds(sustained, "--sustained") if sustained else None)

@@ -232,7 +232,7 @@ class BrowserSession:
         try:
             loaded = self._call(
                 "load", timeout_s, format=format, model=model, accelerator=self.device.address.accelerator,
-                threads=threads, text=f"Measuring {self.artifact}", runtime=runtime,
+                threads=threads, text=f"Measuring {Path(self.artifact).name}", runtime=runtime,
             )  # fmt: skip
         finally:
             self.device.drop_file(model)
