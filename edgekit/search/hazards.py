@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 from edgekit.quantize.kernels import SCHEMES
 from edgekit.search.journal import Journal
-from edgekit.search.problem import HAZARD, SENSITIVE
+from edgekit.search.problem import HAZARD, SENSITIVE, Base
 from edgekit.search.ranking import rank_hazards
-
-_SLOWER = 1.1
 
 
 def dare(journal: Journal) -> None:
@@ -18,24 +16,29 @@ def dare(journal: Journal) -> None:
         return
     kept = journal.kept
     base, plan, decide = kept.base, kept.plan, journal.problem.decide
-    left = {item.op: item.reason for item in plan.decisions if item.reason == SENSITIVE}
+    left: dict[str, str] = {item.op: item.reason for item in plan.decisions if item.reason == SENSITIVE}
     risky, floats = SCHEMES[plan.scheme].hazards, plan.ops("float32")
     daring = decide(base, left, True)
     hazards = [item.op for item in daring.decisions if item.kind in risky and item.precision != "float32"]
     hazards = [op for op in hazards if op in floats]
-    for count in (len(hazards), 3 * len(hazards) // 4, len(hazards) // 2, len(hazards) // 4):
-        if not count or journal.out_of_time():
+    if not hazards or journal.out_of_time() or _try(journal, base, left, hazards, len(hazards)):
+        return
+    if not journal.is_faster(base, daring):  # nor would fewer of them be
+        kinds = ", ".join(sorted({item.kind for item in daring.decisions if item.op in hazards}))
+        journal.notes.append(f"{kinds} stay float: in int8 they gain too little in this runtime")
+        return
+    ranked = rank_hazards(journal, base, left, hazards)
+    for count in (3 * len(ranked) // 4, len(ranked) // 2, len(ranked) // 4):
+        if not count or journal.out_of_time() or _try(journal, base, left, ranked, count):
             return
-        if count < len(hazards):
-            hazards = rank_hazards(journal, base, left, hazards)
-        daring = decide(base, left | dict.fromkeys(hazards[count:], HAZARD), True)
-        loss = journal.attempt(f"{count} hazardous op{'s' if count > 1 else ''} int8 too", base, daring, keep=False)
-        if count == len(hazards) and math.isfinite(loss):
-            ratio = journal.speed_ratio(base, daring, kept)
-            if ratio > _SLOWER:  # where all are, some are too
-                journal.notes.append(f"hazardous ops in int8 take {ratio:.1f} times as long as in float")
-                return
-        if loss <= journal.target:
-            if journal.is_faster(base, daring):
-                journal.keep(base, daring, loss)
-            return
+
+
+def _try(journal: Journal, base: Base, left: dict[str, str], hazards: Sequence[str], count: int) -> bool:
+    """Try the first ``count`` in int8 too; tell whether they lose little enough, and keep them if also faster."""
+    daring = journal.problem.decide(base, left | dict.fromkeys(hazards[count:], HAZARD), True)
+    loss = journal.attempt(f"{count} hazardous op{'s' if count > 1 else ''} int8 too", base, daring, keep=False)
+    if loss > journal.target:
+        return False
+    if journal.is_faster(base, daring):
+        journal.keep(base, daring, loss)
+    return True
