@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,24 +15,37 @@ from edgekit.quantize.kernels import DEFAULT_SCHEME, SCHEMES
 
 
 def float_islands(evidence: Evidence) -> Iterator[Finding]:
-    """Find groups of float ops that int8 ops feed and read."""
+    """Find groups of float ops that int8 ops feed and read; those of the same kinds are one finding."""
     found = evidence.found
     int8 = _int8_ops(found)
     total = sum(_size(found, name) for op in found.graph.ops for name in op.outputs)
-    for island in _groups(found, int8):
-        borders = _borders(found, island, int8)
-        entering = [name for name, inside in borders if inside]
-        leaving = [name for name, inside in borders if not inside]
-        if not entering or not leaving or not total:
-            continue
-        converted = sum(_size(found, name) for name, _ in borders)
-        ops = [found.graph.ops[position] for position in sorted(island)]
+    alike: dict[tuple[str, ...], list[_Island]] = {}
+    for members in _groups(found, int8):
+        borders = _borders(found, members, int8)
+        if total and len({inside for _, inside in borders}) == 2:
+            ops = [found.graph.ops[position] for position in sorted(members)]
+            island = _Island(ops, len(borders), sum(_size(found, name) for name, _ in borders))
+            alike.setdefault(tuple(op.kind for op in ops), []).append(island)
+    for islands in alike.values():
+        ops = [op for island in sorted(islands, key=lambda each: -each.converted) for op in island.ops]
+        converted = sum(island.converted for island in islands)
+        places = f" in {len(islands)} places" if len(islands) > 1 else ""
         yield Finding(
             cause="float-island", harm="latency", blame=min(1.0, converted / total), where=[op.name for op in ops],
-            proof=f"{len(ops)} float op(s) between int8 ones, {len(borders)} border(s): {converted:,} of {total:,} "
-            f"values are converted per inference. {_reason(ops, evidence.format)}",
+            proof=f"{len(ops)} float op(s) between int8 ones{places}, {sum(each.borders for each in islands)} "
+            f"border(s): {converted:,} of {total:,} values are converted per inference. "
+            f"{_reason(ops, evidence.format)}",
             cure="Use an activation with an int8 kernel (ReLU, ReLU6), or keep its neighbours in float too.",
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Island:
+    """``converted``: how many values cross its ``borders`` per inference."""
+
+    ops: list[Op]
+    borders: int
+    converted: int
 
 
 def _int8_ops(found: Comparison) -> set[int]:
@@ -83,6 +97,9 @@ def _size(found: Comparison, name: str) -> int:
 
 
 def _reason(ops: list[Op], format: str) -> str:
-    known = SCHEMES[DEFAULT_SCHEME[format]].int8
-    without = sorted({op.kind for op in ops} - known)
-    return f"No int8 kernel: {', '.join(without)}" if without else "All of them have int8 kernels"
+    scheme = SCHEMES[DEFAULT_SCHEME[format]]
+    kinds = {op.kind for op in ops}
+    without = sorted(kinds - scheme.int8 - scheme.refused.keys())
+    reasons = [f"No int8 kernel: {', '.join(without)}"] if without else []
+    reasons += [f"Float on purpose: {scheme.refused[kind]}" for kind in sorted(kinds & scheme.refused.keys())]
+    return ". ".join(reasons) or "All of them have int8 kernels"

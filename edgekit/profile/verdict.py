@@ -168,7 +168,7 @@ def _examine_one(
         return [_Finding("unscored", fault)]
     if timed and gains.speed_ratio(baseline, row) is None:
         note = row.latency_note or "no latency side by side with the baseline"
-        return [_Finding("untimed", f"could not be timed: {note}")]
+        return [_Finding("untimed", wording.untimed(note))]
     found = []
     limit, drop = budget.accuracy_drop_points, drop_points(baseline, row)
     if limit is not None and drop > limit + EPSILON:

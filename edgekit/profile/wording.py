@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from edgekit.profile.gains import FASTER, SLOWER, SMALLER, speed_ratio, usable_latency
@@ -16,6 +17,8 @@ _BUDGETS = {
     "memory_mb": "memory",
     "speedup": "speed-up",
 }
+# LiteRT's and ONNX Runtime's words for a file they do not load, and the signals of a library that gives up.
+_REFUSAL = re.compile(r"cannot load|delegate|failed to prepare|NOT_IMPLEMENTED|INVALID_GRAPH|SIG(ABRT|SEGV|ILL|FPE)")
 _PLACES = {"host": "on this host", "device": "on the device"}
 
 
@@ -61,6 +64,12 @@ def nothing_known(causes: Mapping[str, str]) -> str:
     """Return the sentence when no compressed variant could be scored or timed."""
     listed = "; ".join(f"{name}: {cause}" for name, cause in causes.items())
     return f"nothing ships, because what was made could not be measured: {listed}."
+
+
+def untimed(note: str) -> str:
+    """Return why a file has no latency; a runtime that refuses it, or ends its own process, is told from the rest."""
+    first = note.splitlines()[0] if note else "no reason was given"
+    return f"the runtime does not take it: {first}" if _REFUSAL.search(first) else f"could not be timed: {first}"
 
 
 def artifact_label(variant: Variant) -> str:

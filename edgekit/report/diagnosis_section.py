@@ -94,7 +94,7 @@ def _finding(number: int, finding: Finding) -> list[Child]:
     return [
         join(f"{number}. {cause_words(finding.cause)} ", badge(word, kind), tag("span", places, more, class_="soft")),
         figures.percent(finding.blame),
-        finding.proof,
+        finding.proof[:1].upper() + finding.proof[1:],
         finding.cure,
     ]
 

@@ -89,7 +89,7 @@ def _details(target: TargetReport) -> list[str]:
             [
                 text(figures.BUDGET_WORDS.get(budget.name, budget.name)),
                 f"{budget.limit:g} {text(budget.unit)}",
-                "not measured" if budget.reached is None else f"{budget.reached:.3g} {text(budget.unit)}",
+                "not measured" if budget.reached is None else f"{budget.reached + 0.0:.3g} {text(budget.unit)}",
                 "met" if budget.passed else "**missed**",
                 text(budget.note),
             ]

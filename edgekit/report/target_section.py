@@ -137,7 +137,7 @@ def _budgets(target: TargetReport) -> Markup:
         [
             figures.BUDGET_WORDS.get(budget.name, budget.name),
             f"{budget.limit:g} {budget.unit}",
-            missing("not measured") if budget.reached is None else f"{budget.reached:.3g} {budget.unit}",
+            missing("not measured") if budget.reached is None else f"{budget.reached + 0.0:.3g} {budget.unit}",
             join(
                 badge("met" if budget.passed else "missed", "met" if budget.passed else "missed"),
                 soft(budget.note),

@@ -177,6 +177,24 @@ def test_a_damaged_file_is_an_error_of_the_file(tmp_path: Path) -> None:
         diagnose(fault.float_file, tmp_path / "damaged.onnx", fault.evaluation, tmp_path)
 
 
+def test_islands_of_one_kind_are_one_finding(tmp_path: Path) -> None:
+    network = faults.detector()
+    network.nodes, boxes = network.nodes[:2], network.nodes[4]
+    random = np.random.default_rng(0)
+    x = "depthwise"
+    for name in ("first", "second"):
+        x = network.unary("elu", x, f"{name}/elu")
+        weights = random.normal(0, 0.2, (16, 1, 1, 16)).astype(np.float32)
+        x = network.conv(x, weights, np.zeros(16, np.float32), name)
+    network.outputs = [network.conv(x, boxes.weights[0][..., :16], boxes.weights[1], "boxes", relu=False)]
+    fault = faults.fault_of("float-island", "onnx", tmp_path, network)
+    diagnosis = diagnose(fault.float_file, faults.quantize(fault, tmp_path), fault.evaluation, tmp_path, seconds=0)
+    [island] = [finding for finding in diagnosis.findings if finding.cause == "float-island"]
+    assert set(island.where) == {"first/elu", "second/elu"}
+    assert "2 float op(s) between int8 ones in 2 places, 4 border(s)" in island.proof
+    assert "No int8 kernel: Elu" in island.proof
+
+
 def test_nan_is_found_where_it_begins(tmp_path: Path) -> None:
     fault = faults.healthy("onnx", tmp_path)
     proto = onnx.load(str(faults.quantize(fault, tmp_path)))

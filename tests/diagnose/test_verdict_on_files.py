@@ -96,7 +96,10 @@ def test_tflite_files_that_are_slow_refused_or_abort(tmp_path: Path, monkeypatch
     report, failed = measured(files)
     assert report.shipped == "int8", report.sentence
     assert set(failed) == {"refused", "aborts"}
+    assert cause(report, "refused").startswith("the runtime does not take it: ")
+    assert "unsupported zero-point value (500)" in cause(report, "refused")
     assert "XNNPACK delegate" in cause(report, "refused")
+    assert cause(report, "aborts").startswith("the runtime does not take it: ")
     assert "SIGABRT" in cause(report, "aborts")
     for name, kernel in (("int8-weights", "DEPTHWISE_CONV_2D"), ("int16x8", "CONV_2D")):
         text = cause(report, name)

@@ -168,7 +168,7 @@ def test_html_fetches_nothing() -> None:
 def test_a_loss_is_explained_in_every_format() -> None:
     page = Page(html.render(example())).text
     for part in (
-        "1. uneven channels", "its channels reach from 0.018 to 41.8", "Equalize its channels", "and 1 more",
+        "1. uneven channels", "Its channels reach from 0.018 to 41.8", "Equalize its channels", "and 1 more",
         "on 32 test samples; 165 single changes", "Time was up", "not a finite number", "0339.jpg", "digit 3", "0.433",
         "nothing to agree with", "Right in float, lost here",
     ):  # fmt: skip
