@@ -103,7 +103,7 @@ def test_dry_run_plans_and_writes_nothing(recipe: Path) -> None:
     assert {step["stage"] for step in found["steps"]} == {"convert", "quantize", "profile"}
     assert found["verdicts"] == [{"target": TARGET, "format": "tflite", "variants": ["float32", "int8"]}]
     assert digests(recipe) == before
-    assert "8 steps" in edgekit("build", "-c", recipe, "--dry-run").out
+    assert f"{len(found['steps'])} steps" in edgekit("build", "-c", recipe, "--dry-run").out
 
 
 def test_target_flag_and_model_argument_override_the_recipe(recipe: Path) -> None:

@@ -180,8 +180,7 @@ def test_two_builds_at_once_in_one_folder(recipe: Path) -> None:
     both = first.log.read_text().splitlines() + second.stderr.splitlines()
     steps = [line.rstrip() for line in both if line.startswith("✓")]
     reused = [line for line in steps if line.endswith("reused")]
-    assert len(steps) == 16
-    assert len(reused) == 8  # every step was made once, by one of the two
+    assert len(reused) == len(steps) / 2 > 0  # every step was made once, by one of the two
     assert not list((out / "store/tmp").iterdir())
 
 
