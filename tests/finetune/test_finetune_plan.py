@@ -14,6 +14,8 @@ from edgekit import recipe, target
 from edgekit.errors import RecipeError
 from edgekit.pipeline import needs
 from edgekit.plan import check_finetuning, plan
+from edgekit.report.schema import FinetuneSummary, SearchSummary
+from edgekit.report.search_section import sentence
 from edgekit.steps import BuildPlan
 
 BOTH = ["raspberry-pi-4", "jetson-orin-nano"]
@@ -97,3 +99,30 @@ def test_check_names_the_model(tmp_path: Path, source: str) -> None:
     with pytest.raises(RecipeError, match="is no Keras model"):
         check_finetuning(wanted, source, 100)
     check_finetuning(wanted, "keras", 100)
+
+
+@pytest.mark.parametrize(
+    ("finetune", "told"),
+    [
+        (None, ""),
+        (FinetuneSummary(needed=False, kept=False), ""),
+        (
+            FinetuneSummary(needed=True, kept=True, samples=96, epochs=20, loss_before=0.2, loss_after=0.1),
+            " These are plans of the fine-tuned model: 20 epochs on 96 unlabelled samples, 80.00 % -> 90.00 %"
+            " agreement.",
+        ),
+        (
+            FinetuneSummary(needed=True, kept=False, samples=96, epochs=7, loss_before=0.2, loss_after=0.3),
+            " The fine-tuned model is not used: 7 epochs on 96 unlabelled samples, 80.00 % -> 70.00 % agreement.",
+        ),
+        (
+            FinetuneSummary(needed=True, kept=False, samples=96, epochs=18),
+            " Fine-tuning on 96 samples was tried and not used.",
+        ),
+    ],
+)
+def test_the_page_says_what_it_bought(finetune: FinetuneSummary | None, told: str) -> None:
+    found = SearchSummary(
+        held_samples=8, target_loss=0.05, loss=0.1, reached=False, complete=True, log=[], finetune=finetune
+    )
+    assert sentence(found).endswith(f"short of the 95.00 % aimed at.{told}")
