@@ -194,7 +194,10 @@ class _Planner:
 
     def _search_step(self, name: str, model: str, format: str, scheme: str) -> Step:
         settings = self.recipe.quantize
-        aim = {"task": self._task(), "target_loss": self._target_loss(), "seconds": settings.search_seconds}
+        aim = {
+            "task": self._task(), "target_loss": self._target_loss(), "seconds": settings.search_seconds,
+            "largest_mb": self.recipe.budget.model_mb,
+        }  # fmt: skip
         step = Step(
             f"search-{name}" if settings.finetune else f"plan-{name}", "quantize", f"calibrate and search {name}",
             _SEARCH, self._calibrating(model, format, "int8", scheme) | aim, FORMAT_LIBRARIES[format],

@@ -20,6 +20,7 @@ from edgekit.quantize.plan import Plan
 
 _BITS = 8
 _WIDE_BITS = 16
+_DYNAMIC_BITS = {"int8-dynamic": 8, "int4-dynamic": 4}
 _NOTHING = 1e-9
 
 
@@ -80,8 +81,8 @@ def _add(manager: Any, precision: str, kind: qtyping.TFLOperationName, scopes: s
             manager.add_static_config(scopes, kind, activation_num_bits=_BITS, weight_num_bits=_BITS)
         elif precision == "int16x8":
             manager.add_static_config(scopes, kind, activation_num_bits=_WIDE_BITS, weight_num_bits=_BITS)
-        elif precision == "int8-dynamic":
-            manager.add_dynamic_config(scopes, kind, num_bits=_BITS)
+        elif precision in _DYNAMIC_BITS:
+            manager.add_dynamic_config(scopes, kind, num_bits=_DYNAMIC_BITS[precision])
         else:
             manager.add_weight_only_config(scopes, kind, num_bits=_BITS)
     except ValueError as error:

@@ -85,6 +85,7 @@ class Scheme:
     and whether they gain is timed, so there are none for a runtime that is not here.
     ``follows``: kinds that are int8 where every op that reads them is, and float otherwise.
     ``int16``: kinds that run with 16-bit activations, at whatever speed.
+    ``int4``: kinds whose weights may be 4 bits, with activations quantized while running.
     ``unpacks_once``: int8 weights of a float op become float when the file is loaded, not at every call.
     """
 
@@ -97,6 +98,7 @@ class Scheme:
     hazards: frozenset[str] = frozenset()
     follows: frozenset[str] = frozenset()
     int16: frozenset[str] = frozenset()
+    int4: frozenset[str] = frozenset()
     unpacks_once: bool = False
 
     def with_hazards(self) -> Scheme:
@@ -118,6 +120,7 @@ SCHEMES = {
         int8_tables=True,
         hazards=frozenset({"HARD_SWISH"}),
         int16=frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
+        int4=frozenset({"FULLY_CONNECTED"}),  # convolutions of 4 bits run several times slower
         unpacks_once=True,
     ),
     "tensorrt": Scheme(

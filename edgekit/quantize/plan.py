@@ -11,9 +11,9 @@ from edgekit.errors import RecipeError, StageError
 
 SCHEMA = 1
 # int8: weights and activations. int16x8: int8 weights, 16-bit activations.
-# int8-dynamic: int8 weights, activations quantized while running.
+# int8-dynamic: int8 weights, activations quantized while running. int4-dynamic: the same with int4 weights.
 # int8-weights: int8 weights turned back into float before a float op (size only).
-OP_PRECISIONS = ("int8", "int16x8", "int8-dynamic", "int8-weights", "float32")
+OP_PRECISIONS = ("int8", "int16x8", "int8-dynamic", "int4-dynamic", "int8-weights", "float32")
 
 Ranges = dict[str, tuple[float, float]]
 

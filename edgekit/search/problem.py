@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,7 @@ class Problem:
     ``decide(base, exclude, hazards)`` makes a plan; ``run(base, plan, limit)`` tries it; ``loss(trial)`` judges it.
     ``bases``: what can be started from, the plainest first, each made only when it is needed.
     ``refine(base, plan, rounding, deadline)`` fits the base to the plan, see ``refine.Refiner``.
+    ``largest_bytes``: the size that the file should stay under.
     """
 
     decide: Callable[[Base, Mapping[str, str], bool], Plan]
@@ -93,6 +95,7 @@ class Problem:
     loss: Callable[[Trial], float]
     bases: Sequence[Callable[[], Base | None]]
     refine: Callable[[Base, Plan, bool, float], Base | None] = _no_repair
+    largest_bytes: float = math.inf
 
 
 def noise_to_signal(reference: Trial, trial: Trial) -> float:

@@ -14,6 +14,7 @@ from edgekit.quantize.plan import Plan
 from edgekit.search.activations import restyle
 from edgekit.search.fitting import fit
 from edgekit.search.float_weights import shrink
+from edgekit.search.four_bits import halve_weights
 from edgekit.search.hazards import dare
 from edgekit.search.journal import Journal
 from edgekit.search.problem import SENSITIVE, Base, Found, Problem
@@ -37,6 +38,7 @@ def search(problem: Problem, target: float, seconds: float, progress: Progress) 
     dare(journal)
     widen(journal)
     shrink(journal)
+    halve_weights(journal)
     return journal.found()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,13 @@ class Split:
 def run(
     *, out: Path, progress: Progress, model: Path, format: str, precision: str, scheme: str,
     dataset: dict[str, Any], samples: int, task: dict[str, Any], target_loss: float, seconds: float,
-    reference: Path | None = None,
+    reference: Path | None = None, largest_mb: float | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Search at most ``seconds``; write ``plan.json`` and ``model.<format>``, the float file it is a plan of.
 
     ``dataset``: unlabelled samples; some are calibrated on, others judge. ``target_loss``: 1 minus the agreement
     with the float model that is good enough to stop at. ``reference``: the float model to agree with, where that
-    is not ``model`` itself.
+    is not ``model`` itself. ``largest_mb``: what the file should stay under, in 10^6 bytes.
     """
     data = open_dataset(
         dataset["kind"], dataset["path"], None, Preprocess.from_json(dataset["preprocess"]), labelled=False
@@ -76,6 +77,7 @@ def run(
             loss=judge.loss,
             bases=[lambda: plain, bases.clipped, bases.repaired],
             refine=refiner.refine,
+            largest_bytes=largest_mb * 1e6 if largest_mb else math.inf,
         )  # fmt: skip
         found = search(problem, target_loss, seconds, progress)
     (out / f"model.{format}").write_bytes(found.base.model.read_bytes())
