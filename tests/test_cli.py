@@ -230,14 +230,26 @@ def test_a_time_budget_is_taken(recipe: Path, value: str) -> None:
 
 
 @pytest.mark.slow
-def test_diagnose_finds_the_float_file_beside_a_variant(finished: Path) -> None:
+def test_diagnose_finds_the_float_file_beside_a_variant(finished: Path, tmp_path: Path) -> None:
     file = finished / "out/variants/tflite-int8-original.tflite"
     found = read("diagnose", file, "-c", finished, "--samples", 4, "--time-budget", "5s", "--json")
     assert found["samples"] == 4
     assert found["layers"]
-    done = edgekit("diagnose", file, "-c", finished, "--samples", 4, "--time-budget", "5s")
+    assert found["metric"] == "top-1"
+    assert any(each["float_metric"] is not None for each in found["classes"])
+    page = tmp_path / "why.html"
+    done = edgekit("diagnose", file, "-c", finished, "--samples", 4, "--time-budget", "5s", "--html", page)
     assert done.code == 0, done.err
     assert "relative error" in done.out
+    assert "worst samples" in done.out
+    assert "Why tflite-int8-original.tflite answers otherwise" in page.read_text()
+
+
+def test_a_page_in_a_folder_that_is_not_there_is_refused_before_the_work(finished: Path, tmp_path: Path) -> None:
+    file = finished / "out/variants/tflite-int8-original.tflite"
+    done = edgekit("diagnose", file, "-c", finished, "--html", tmp_path / "nowhere/why.html")
+    assert done.code == 2, done.err
+    assert "nowhere" in done.err
 
 
 def test_diagnose_without_a_float_file_says_how_to_name_one(recipe: Path, tmp_path: Path) -> None:
