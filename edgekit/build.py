@@ -29,7 +29,7 @@ from edgekit.bundle.record import Origin
 from edgekit.convert.lint import lint
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import of_build
-from edgekit.errors import EdgekitError, RecipeError, UnsupportedError
+from edgekit.errors import EdgekitError, RecipeError
 from edgekit.profile.verdict import Budget, exit_code, judge
 from edgekit.report import FORMATS
 from edgekit.report import schema as data
@@ -69,11 +69,6 @@ def prepare(
         raise RecipeError("A target is named twice.")
     wanted = device_rows.assign(wanted, targets, devices)
     info = source.inspect(wanted.model.path)
-    if info.format == "tflite":
-        raise UnsupportedError(
-            f"{wanted.model.path} is a .tflite file: it is inspected, profiled and scored, not built from yet.",
-            "Give the model it was converted from.",
-        )
     test, calibration, _ = _check_data(wanted)
     plan.check_finetuning(wanted, info.format, len(calibration))
     metadata = {
@@ -84,7 +79,7 @@ def prepare(
         "labels": list(test.classes),
         "preprocess": wanted.preprocess.model_dump(mode="json"),
     }
-    planned = plan.plan(wanted, targets, info.format, metadata)
+    planned = plan.plan(wanted, targets, info.format, metadata, info.quantized)
     if not planned.groups:
         raise RecipeError("Nothing to build: no target takes what can be made of this model.", " ".join(planned.notes))
     return Prepared(

@@ -12,21 +12,24 @@ from typing import Any
 from edgekit.errors import RecipeError
 from edgekit.finetune.samples import LEAST
 from edgekit.recipe import Recipe
-from edgekit.steps import FORMAT_LIBRARIES, KERAS, ONNX, BuildPlan, File, Group, Ref, Row, Step
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, File, Group, Ref, Row, Step
 from edgekit.target import Output, Target
 
 LIKENESS = "likeness"
 
 
-def plan(recipe: Recipe, targets: list[Target], source_format: str, metadata: dict[str, Any]) -> BuildPlan:
-    """Return the plan of one build."""
-    return _Planner(recipe, source_format, metadata).plan(targets)
+def plan(
+    recipe: Recipe, targets: list[Target], source_format: str, metadata: dict[str, Any], quantized: bool = False
+) -> BuildPlan:
+    """Return the plan of one build; a model that is ``quantized`` already is scored and timed as it is."""
+    return _Planner(recipe, source_format, metadata, quantized).plan(targets)
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, source_format: str, metadata: dict[str, Any]) -> None:
+    def __init__(self, recipe: Recipe, source_format: str, metadata: dict[str, Any], quantized: bool) -> None:
         self.recipe = recipe
         self.source = source_format
+        self.quantized = quantized
         self.metadata = metadata
         self.result = BuildPlan()
         self.prunes = recipe.prune.enabled and source_format in ("keras", "h5")
@@ -39,15 +42,16 @@ class _Planner:
             )
         if self.prunes:
             self.result.add(self._prune_step())
-        if self.recipe.quantize.finetune:
+        if self.quantized:
+            self.result.notes.append("The model is quantized already: it is scored and timed as it is.")
+        if self.recipe.quantize.finetune and not self.quantized:
             self._finetune_steps(targets)
         for target in targets:
             formats = list(dict.fromkeys(output.format for output in target.outputs))
-            if self.source == "onnx" and "tflite" in formats:
-                formats.remove("tflite")
-                self.result.notes.append(
-                    f"{target.name}: no TFLite from an ONNX model; give the Keras model or a SavedModel."
-                )
+            other, why = NOT_MADE.get(self.source, ("", ""))
+            if other in formats:
+                formats.remove(other)
+                self.result.notes.append(f"{target.name}: {why}")
             for format in formats:
                 self._group(target, format)
         self._likeness_step()
@@ -63,9 +67,9 @@ class _Planner:
         if self.prunes:
             rows.append(self._row(format, "float32", "", pruned=True))
         for output in outputs:
-            if output.precision == "float32" or (
-                output.precision.startswith("int8") and not self.recipe.quantize.enabled
-            ):
+            skipped = output.precision.startswith("int8") and not self.recipe.quantize.enabled
+            unmade = self.quantized or (output.precision == "float16" and self.source in READ_BY)
+            if output.precision == "float32" or skipped or unmade:
                 continue
             if output.precision != "float16" or not self.prunes:
                 rows.append(self._row(format, output.precision, output.scheme, pruned=False))
@@ -93,6 +97,8 @@ class _Planner:
         score = self._score_step(emit, format, baseline)
         steps = (("prune",) if pruned else ()) + ((_STEP_OF[precision],) if precision != "float32" else ())
         name = ("pruned-" if pruned else "") + precision
+        if self.quantized:  # the only row, and the baseline: nothing was done to it
+            name = precision = "int8"
         return Row(name, steps, format, precision, emit, score, pruned)
 
     def _data(self, path: Path, labels: Path | None) -> dict[str, Any]:
@@ -130,10 +136,12 @@ class _Planner:
     def _float_step(self, pruned: bool) -> str:
         name = _name(pruned)
         samples = self.recipe.convert.parity_samples
-        if self.source == "onnx":
+        if self.source in READ_BY:
+            function, libraries = READ_BY[self.source]
             return self.result.add(Step(
-                "float-original", "convert", "read the ONNX model", "edgekit.convert.onnx_source:run",
-                {"model": File(self.recipe.model.path), "dataset": self._calibration(), "samples": samples}, ONNX,
+                "float-original", "convert", f"read the .{self.source} model", function,
+                {"model": File(self.recipe.model.path), "dataset": self._calibration(), "samples": samples,
+                 "as_is": self.quantized}, libraries,
             ))  # fmt: skip
         model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)
         return self.result.add(Step(
@@ -144,7 +152,7 @@ class _Planner:
 
     def _float_artifact(self, format: str, precision: str, pruned: bool) -> str:
         graph = self._float_step(pruned)
-        if self.source == "onnx":
+        if self.source in READ_BY:
             return graph
         name = _name(pruned)
         return self.result.add(Step(

@@ -87,3 +87,12 @@ KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
 TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
 ONNX = ("onnx", "onnxruntime", "onnxslim", "numpy")
 FORMAT_LIBRARIES = {"tflite": TFLITE, "onnx": ONNX}
+# Sources that are a float graph themselves: what reads them, and the format that is not made of them.
+READ_BY = {
+    "onnx": ("edgekit.convert.onnx_source:run", ONNX),
+    "tflite": ("edgekit.convert.tflite_source:run", TFLITE),
+}
+NOT_MADE = {
+    "onnx": ("tflite", "no TFLite from an ONNX model; give the Keras model or a SavedModel."),
+    "tflite": ("onnx", "no ONNX from a TFLite model; give the model it was converted from."),
+}

@@ -15,11 +15,11 @@ from edgekit.errors import StageError, UnsupportedError
 OLDEST_OPSET = 13  # per-channel DequantizeLinear
 
 
-def from_onnx(path: Path) -> bytes:
-    """Return a user's .onnx checked, with batch 1 and every shape inferred, simplified, weights inside.
+def from_onnx(path: Path, *, as_is: bool = False) -> bytes:
+    """Return a user's .onnx checked, with batch 1, every shape and the weights inside; simplified unless ``as_is``.
 
-    Raises UnsupportedError for a dynamic dimension besides the batch, an opset below 13 or quantized content,
-    StageError for a file that is not valid ONNX.
+    Raises UnsupportedError for a dynamic dimension besides the batch or an opset below 13, StageError for a file
+    that is not valid ONNX.
     """
     try:
         proto = onnx.load(str(path))
@@ -35,6 +35,8 @@ def from_onnx(path: Path) -> bytes:
             "Export it again with a newer opset, or raise it with onnx.version_converter.",
         )
     _fix_batch(proto)
+    if as_is:
+        return serialize(onnx.shape_inference.infer_shapes(proto, data_prop=True))
     return finish(proto)
 
 

@@ -13,10 +13,15 @@ from edgekit.progress import Progress
 from edgekit.runtimes import open_model
 
 
-def run(*, out: Path, progress: Progress, model: Path, dataset: dict[str, Any], samples: int) -> dict[str, Any]:
-    """Take a user's ONNX file as the float model: write ``model.onnx`` with batch 1, checked against the source."""
+def run(
+    *, out: Path, progress: Progress, model: Path, dataset: dict[str, Any], samples: int, as_is: bool = False
+) -> dict[str, Any]:
+    """Take a user's ONNX file as the float model: write ``model.onnx`` with batch 1, checked against the source.
+
+    ``as_is``: it is quantized already, so nothing is simplified or fused in it.
+    """
     progress(0.1, "reading the ONNX file")
-    (out / "model.onnx").write_bytes(from_onnx(model))
+    (out / "model.onnx").write_bytes(from_onnx(model, as_is=as_is))
     session = open_model(out / "model.onnx", "onnx")
     specs = tuple(TensorSpec(i["name"], tuple(i["shape"]), i["dtype"]) for i in session.inputs)
     inputs = parity_inputs(dataset, specs, samples)

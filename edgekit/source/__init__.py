@@ -46,7 +46,8 @@ def inspect(path: Path) -> SourceInfo:
 
 
 def _info(path: Path, kind: Format, size_bytes: int, contents: Contents) -> SourceInfo:
-    return SourceInfo(path, kind, size_bytes, contents.parameters, contents.layers, contents.warnings)
+    found = (contents.parameters, contents.layers, contents.warnings, contents.quantized)
+    return SourceInfo(path, kind, size_bytes, *found)
 
 
 def _check_start(path: Path, kind: Format) -> None:

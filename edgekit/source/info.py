@@ -24,6 +24,7 @@ class SourceInfo:
     parameters: int | None
     layers: tuple[str, ...]
     warnings: tuple[str, ...]
+    quantized: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,4 @@ class Contents:
     parameters: int | None = None
     layers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    quantized: bool = False

@@ -34,9 +34,10 @@ def read(path: Path) -> Contents:
         _check_tensor(tensor, path)
     parameters = sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in _PARAMETER_TYPES)
     warnings = ["pruning needs a Keras model: an ONNX model is quantized and converted only"]
-    if any(node.op_type in QUANTIZED for node in nodes):
+    quantized = any(node.op_type in QUANTIZED for node in nodes)
+    if quantized:
         warnings.insert(0, "the model is quantized already: give the float model to compare and calibrate against")
-    return Contents(parameters, tuple(node.op_type for node in nodes), tuple(warnings))
+    return Contents(parameters, tuple(node.op_type for node in nodes), tuple(warnings), quantized)
 
 
 def _load(path: Path) -> onnx.ModelProto:

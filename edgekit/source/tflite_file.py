@@ -37,10 +37,11 @@ def read(path: Path) -> Contents:
     custom = custom_names(model)
     if custom:
         warnings.insert(0, f"custom operators {', '.join(custom)}: only a runtime that was built with them runs it")
-    if is_quantized(model):
+    quantized = is_quantized(model)
+    if quantized:
         warnings.insert(0, "the model is quantized already: it is profiled and scored as it is, not quantized again")
     kinds = tuple(kind_of(model.operatorCodes[op.opcodeIndex]) for op in main.operators or ())
-    return Contents(parameters, kinds, tuple(warnings))
+    return Contents(parameters, kinds, tuple(warnings), quantized)
 
 
 def read_model(path: Path) -> Any:
