@@ -77,17 +77,8 @@ class _Planner:
                 rows.append(self._row(format, output.precision, output.scheme, pruned=True))
         timed = target.host_comparable
         latency = f"latency-{format}" if timed else None
-        device = f"device-{target.name}-{format}" if self._measured_there(target.name, outputs[0]) else None
+        device = f"device-{target.name}-{format}" if target.name in self.recipe.devices else None
         self.result.groups.append(Group(target, format, tuple(rows), latency, outputs[0], device))
-
-    def _measured_there(self, target: str, output: Output) -> bool:
-        """Say whether a device stands for the target and the runtime that counts there can be asked."""
-        address = self.recipe.devices.get(target)
-        if address and output.runtime == "TensorRT":  # ONNX Runtime's time on the board's CPU is not the target's
-            self.result.notes.append(
-                f"{target}: not measured on {address}: run TensorRT's own trtexec --onnx=FILE there."
-            )
-        return bool(address) and output.runtime != "TensorRT"
 
     def _row(self, format: str, precision: str, scheme: str, *, pruned: bool) -> Row:
         emit = self._emit_step(format, precision, scheme, pruned)
@@ -296,7 +287,7 @@ class _Planner:
     def _device_step(self, name: str, group: Group, address: str) -> None:
         self.result.add(Step(
             name, "profile", f"{len(group.rows)} {group.format} files on {address}", "edgekit.profile.stage:on_device",
-            self._timing(group.rows, group.format, group.target.threads, address),
+            self._timing(group.rows, group.format, group.target.threads, _in_runtime(address, group.primary)),
             FORMAT_LIBRARIES[group.format], tolerant=True,
         ))  # fmt: skip
 
@@ -337,6 +328,13 @@ def _name(pruned: bool) -> str:
 
 def _file_name(format: str, precision: str, scheme: str, pruned: bool) -> str:
     return "-".join(filter(None, (format, precision, scheme, _name(pruned))))
+
+
+def _in_runtime(address: str, output: Output) -> str:
+    """Return the address with the runtime that counts there, where a device could also use another."""
+    if output.runtime != "TensorRT" or "runtime=" in address:
+        return address
+    return f"{address}{'&' if '?' in address else '?'}runtime=tensorrt"
 
 
 _SEARCH = "edgekit.search.stage:run"

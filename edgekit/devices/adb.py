@@ -54,6 +54,7 @@ _FAILURES: tuple[tuple[str, type[DeviceError], str, str], ...] = (
 class AdbWire:
     """The adb program, and the serial number of the one device meant."""
 
+    tensorrt = False
     folder = '"${TMPDIR:-/data/local/tmp}"/edgekit'
 
     def __init__(self, name: str) -> None:

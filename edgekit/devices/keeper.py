@@ -37,6 +37,8 @@ class Wire(Protocol):
     """The Python the user named, or "" to look for one."""
     benchmark_model: Path | None
     """TFLite's own program for the device, a file of this machine, where the device has no Python."""
+    tensorrt: bool
+    """Whether TensorRT there is to run .onnx files, instead of ONNX Runtime."""
 
     def argv(self, script: str, *, keeper: bool = False) -> list[str]:
         """Return the local command that runs a POSIX shell script there, with stdin, stdout and stderr apart."""

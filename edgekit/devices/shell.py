@@ -21,6 +21,7 @@ from edgekit.devices.benchmark import BenchmarkSession
 from edgekit.devices.connection import EXIT_MARK, Connection, crashed, last_words
 from edgekit.devices.cures import full_disk, missing_python, missing_runtime
 from edgekit.devices.keeper import Keeper, Wire
+from edgekit.devices.tensorrt import TrtexecSession
 from edgekit.errors import DeviceError, EdgekitError, TimedOutError
 from edgekit.runtimes import AGENT, FACTS
 from edgekit.runtimes.facts import MARK
@@ -97,8 +98,10 @@ class ShellDevice:
             "edgekit needs Python 3.9 or newer there",
         )
 
-    def connect(self, artifact: str, script: Path = AGENT) -> Connection | BenchmarkSession:
+    def connect(self, artifact: str, script: Path = AGENT) -> Connection | BenchmarkSession | TrtexecSession:
         """Start an agent in the run's folder, under a shell that reports how it ended; or use the named program."""
+        if self.wire.tensorrt:
+            return TrtexecSession(self, artifact, self.run_folder)
         if self.wire.benchmark_model:
             return BenchmarkSession(self, artifact, self.wire.benchmark_model)
         if not self.python:

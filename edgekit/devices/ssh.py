@@ -76,13 +76,18 @@ class SshWire:
         except ValueError as error:
             raise RecipeError(f"{name}: the port is not a number", "ssh://user@host:22") from error
         query = parse_qs(address.query, strict_parsing=True) if address.query else {}
-        if not address.hostname or address.path.strip("/") or address.password or set(query) - {"python"}:
+        if not address.hostname or address.path.strip("/") or address.password or set(query) - {"python", "runtime"}:
             raise RecipeError(f"{name} is no address of a device", "ssh://user@host[:port][?python=/path/to/python3]")
         self.host = address.hostname
         self.login = f"{address.username}@{self.host}" if address.username else self.host
         self.port = port
         self.name = f"ssh://{self.login}" + (f":{port}" if port else "")
         self.python = query.get("python", [""])[-1]
+        if (runtime := query.get("runtime", ["tensorrt"])[-1]) != "tensorrt":
+            raise RecipeError(
+                f"{name}: no runtime {runtime!r} can be chosen", "the one that can be is ?runtime=tensorrt"
+            )
+        self.tensorrt = "runtime" in query
         self.benchmark_model: Path | None = None
         self._program = shlex.split(os.environ.get(PROGRAM, "")) or ["ssh"]
         self._folder = ""

@@ -165,7 +165,7 @@ def _prepare(
     outputs = session.ask("outputs", settings.timeout_s)["outputs"]
     difference = None
     if outputs is not None:  # TFLite's benchmark_model shows none
-        difference = check_outputs(job.name, outputs, job.expected, job.tolerance)
+        difference = check_outputs(job.name, outputs, job.expected, max(job.tolerance, loaded.get("tolerance", 0.0)))
     if emulated:
         return _Running(job, session, loaded, 0, Visit(0, 0, 0, 0.0), difference)
     warm = session.ask(

@@ -14,7 +14,9 @@ from edgekit.devices.ssh import PROGRAM
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     folder = tmp_path_factory.mktemp("sshd")
-    with machines.sshd(folder, {"XDG_CACHE_HOME": str(folder / "cache")}) as running:
+    with machines.sshd(
+        folder, {"XDG_CACHE_HOME": str(folder / "cache"), "PATH": f"{folder}/bin:/usr/bin:/bin"}
+    ) as running:
         yield running
 
 
