@@ -69,7 +69,7 @@ _NOTHING = (
 
 
 def _lead(found: Diagnosis, cause: str) -> str:
-    start = f"It {cause}. " if cause.startswith("loses") else ""
+    start = f"It {cause}. " if cause.startswith(("loses", "could not be scored")) else ""
     end = "" if found.complete else " Time was up before every layer was tried: edgekit diagnose takes longer."
     return (
         f"{start}Held against the float file it was made from, layer by layer, on {found.samples} test samples; "

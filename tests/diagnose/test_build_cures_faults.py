@@ -6,6 +6,7 @@ a point the search may leave so much float that int8 gains nothing. That is judg
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,17 @@ def test_a_wide_hard_swish_keeps_most_and_what_it_lost_is_said(tmp_path: Path) -
     if lost > POINT:
         assert f"loses {lost:.2f} points, the budget is 1" in " ".join(done.out.split())
         assert int8["diagnosis"]["findings"]
+
+
+def test_a_repaired_model_is_diagnosed_against_its_own_float_side(tmp_path: Path) -> None:
+    """Equalized weights are not those of the source: held against that, every layer would seem to be another."""
+    build(faults.uneven_channels("onnx", tmp_path), tmp_path, POINT)
+    variants = tmp_path / "out/variants"
+    assert (variants / "onnx-int8-cpu-original.float.onnx").is_file()
+    done = edgekit("diagnose", variants / "onnx-int8-cpu-original.onnx", "-c", tmp_path, "--json")
+    assert done.code == 0, done.err
+    causes = {finding["cause"] for finding in json.loads(done.out)["findings"]}
+    assert not causes & {"other-weights", "uneven-channels"}
 
 
 def _write(samples: list[Sample], path: Path) -> None:

@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 from diagnosing import PREPROCESS
 from faults import Fault, Sample
+from project import DETECTOR
 
+from edgekit import build as builder
+from edgekit import pipeline
+from edgekit.plan import LIKENESS
 from edgekit.quantize import likeness
+from edgekit.steps import File
 
 FORMATS = ("tflite", "onnx")
 
@@ -51,3 +56,22 @@ def test_images_of_another_kind_are_told_where_they_leave_the_ranges(format: str
 @pytest.mark.parametrize("build", [faults.healthy, faults.uneven_channels, faults.wide_hard_swish])
 def test_like_samples_are_left_alone(build: Any, format: str, tmp_path: Path) -> None:
     assert notes(build(format, tmp_path), tmp_path) == []
+
+
+def test_nothing_is_decided_on_test_samples_and_the_warning_sees_no_label() -> None:
+    """Of all steps of a build, only scores read the test samples with labels; the comparison reads them without."""
+    prepared = builder.prepare(DETECTOR, {}, [])
+    test, labels = prepared.recipe.data.test, prepared.recipe.data.test_labels
+    assert labels is not None
+    readers = {name for name, step in prepared.plan.steps.items() if test in _files(step.arguments)}
+    assert {name for name in readers if not name.startswith("score-")} == {LIKENESS}
+    assert labels not in _files(prepared.plan.steps[LIKENESS].arguments)
+    needed_by = {name for name, step in prepared.plan.steps.items() if LIKENESS in pipeline.needs(step)}
+    assert needed_by == set()
+
+
+def _files(value: Any) -> set[Path]:
+    if isinstance(value, File):
+        return {value.path}
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return {path for item in items for path in _files(item)}
