@@ -15,6 +15,7 @@ from edgekit.report.device_section import agreement
 
 _STATES = (
     ("governor", "{}"), ("power_mode", "mode {}"), ("frequency_mhz", "{:.0f} MHz"), ("temperature_c", "{:.1f} °C"),
+    ("power_w", "{:.1f} W"),
 )  # fmt: skip
 
 

@@ -7,7 +7,14 @@ import pytest
 from edgekit.console_device import over_time, show_runs
 from edgekit.single import how_long
 
-STATE = {"governor": "ondemand", "power_mode": "", "frequency_mhz": 1500.0, "temperature_c": 48.2, "slowed_by": []}
+STATE = {
+    "governor": "ondemand",
+    "power_mode": "",
+    "frequency_mhz": 1500.0,
+    "temperature_c": 48.2,
+    "power_w": None,
+    "slowed_by": [],
+}
 RUN = {
     "device": "ssh://pi@board", "machine": "Raspberry Pi 4 Model B Rev 1.5, 4 cores", "system": "Linux 6.6",
     "emulated": False, "difference": 1.0, "before": STATE,

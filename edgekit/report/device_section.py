@@ -51,5 +51,6 @@ _STATES = (
     ("power_mode", "power mode {}"),
     ("frequency_mhz", "{:.0f} MHz"),
     ("temperature_c", "{:.1f} °C"),
+    ("power_w", "{:.1f} W"),
     ("load", "load {:.2f}"),
 )

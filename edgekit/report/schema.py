@@ -131,6 +131,7 @@ class DeviceState(Model):
     frequency_mhz: float | None = None
     max_frequency_mhz: float | None = None
     temperature_c: float | None = None
+    power_w: float | None = Field(default=None, description="of the whole board at that moment, where a rail says it")
     slowed_by: list[str] = Field(default=[], description="e.g. under-voltage, throttled: now, not since boot")
     power_mode: str = Field(default="", description="of a Jetson, e.g. MAXN")
 

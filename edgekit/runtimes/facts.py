@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -56,12 +57,14 @@ def runtimes() -> list[str]:
 def state() -> dict[str, Any]:
     """Return what may change while something is measured: load, governor, frequency, heat, what slows it down."""
     temperature = _text(_TEMPERATURE)
+    power_w, hottest_c = tegrastats(_first_line("tegrastats", "--interval", "200"))
     return {
         "load": load(),
         "governor": _text(f"{_CPU0}/scaling_governor"),
         "frequency_mhz": _mhz("scaling_cur_freq"),
         "max_frequency_mhz": _mhz("scaling_max_freq"),
-        "temperature_c": int(temperature) / 1000 if temperature.lstrip("-").isdigit() else None,
+        "temperature_c": int(temperature) / 1000 if temperature.lstrip("-").isdigit() else hottest_c,
+        "power_w": power_w,
         "slowed_by": slowed_by(_said("vcgencmd", "get_throttled")),
         "power_mode": power_mode(_said("nvpmodel", "-q")),
     }
@@ -87,6 +90,18 @@ def slowed_by(get_throttled: str) -> list[str]:
     except ValueError:
         return []
     return [name for bit, name in enumerate(_THROTTLED) if bits >> bit & 1]
+
+
+def tegrastats(line: str) -> tuple[float | None, float | None]:
+    """Read a line of a Jetson's ``tegrastats``: the board's power in W and its hottest sensor in degrees C.
+
+    A rail reads now/average in mW, the unit left away by JetPack 4. Without one for the whole input the rails
+    add up. -256 C is a sensor without power.
+    """
+    rails = {name: int(now) for name, now in re.findall(r"\b((?:VDD|VIN|POM)_\w+) (\d+)(?:mW)?/\d+", line)}
+    whole = next((rails[name] for name in ("VDD_IN", "POM_5V_IN") if name in rails), sum(rails.values()))
+    sensors = [float(value) for value in re.findall(r"\b\w+@(-?[\d.]+)C\b", line)]
+    return (whole / 1000 if rails else None), max((value for value in sensors if value > -256), default=None)
 
 
 def power_mode(nvpmodel: str) -> str:
@@ -129,6 +144,18 @@ def _said(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout
+
+
+def _first_line(*command: str) -> str:
+    """Return the first line of a program that would go on printing, "" where there is no such program."""
+    program = shutil.which(command[0])
+    if program is None:
+        return ""
+    with subprocess.Popen([program, *command[1:]], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.kill()
+    return line
 
 
 def _board(cpuinfo: str) -> str:
