@@ -6,39 +6,25 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
 import tensorflow as tf
 
 from edgekit.errors import RecipeError, UnsupportedError
+from edgekit.source.keras_2 import modern
 
 FIXED_DATE = (2000, 1, 1, 0, 0, 0)
 FIXED_DATE_SAVED = "2000-01-01@00:00:00"
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _NOT_THE_MODEL = {"optimizer"}
 _CONFIGURED = re.compile(r"(layers/[^/]+/)*vars")  # weights of layers that the configuration names
-
-# What Keras 2 wrote into .h5 files and Keras 3 refuses; at these values they say nothing.
-_KERAS_2_DEFAULTS: dict[str, dict[str, Any]] = {
-    **{
-        name: {"groups": 1}
-        for name in (
-            "DepthwiseConv1D",
-            "DepthwiseConv2D",
-            "SeparableConv1D",
-            "SeparableConv2D",
-            "Conv1DTranspose",
-            "Conv2DTranspose",
-            "Conv3DTranspose",
-        )
-    },
-    **{name: {"time_major": False} for name in ("LSTM", "GRU", "RNN")},
-}
 
 
 def load(path: Path) -> keras.Model:
@@ -49,9 +35,9 @@ def load(path: Path) -> keras.Model:
     """
     if not path.is_file():
         raise RecipeError(f"There is no model at {path}.")
-    keras_2 = {} if path.suffix == ".keras" else _keras_2_layers()
     try:
-        return keras.saving.load_model(path, custom_objects=keras_2, compile=False, safe_mode=True)
+        with _spelled_for_keras_3(path) as file:
+            return keras.saving.load_model(file, compile=False, safe_mode=True)
     except MemoryError:
         raise
     except Exception as error:  # whatever a parser of a stranger's file may raise
@@ -93,18 +79,23 @@ def deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _keras_2_layers() -> dict[str, type]:
-    return {name: _reader(getattr(keras.layers, name), defaults) for name, defaults in _KERAS_2_DEFAULTS.items()}
-
-
-def _reader(layer: Any, defaults: dict[str, Any]) -> type:
-    """Return a stand-in whose ``from_config`` makes a plain ``layer`` from a Keras 2 configuration."""
-
-    def from_config(cls: type, config: dict[str, Any]) -> Any:
-        silent = {key for key, value in defaults.items() if key in config and config[key] == value}
-        return layer.from_config({key: value for key, value in config.items() if key not in silent})
-
-    return type(layer.__name__, (layer,), {"from_config": classmethod(from_config)})
+@contextmanager
+def _spelled_for_keras_3(path: Path) -> Iterator[Path]:
+    """Yield the file, or for an `.h5` with spellings of Keras 2 a copy whose configuration has today's."""
+    if path.suffix == ".keras":
+        yield path
+        return
+    with h5py.File(path, "r") as file:
+        written = json.loads(file.attrs["model_config"])
+    config = modern(written)
+    if config == written:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        copy = Path(shutil.copyfile(path, Path(folder, "model.h5")))
+        with h5py.File(copy, "r+") as file:
+            file.attrs["model_config"] = json.dumps(config)
+        yield copy
 
 
 def _pinned_metadata(content: bytes) -> bytes:

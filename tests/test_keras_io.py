@@ -107,7 +107,7 @@ def test_a_keras_2_file_becomes_plain_keras_3_layers(tmp_path: Path) -> None:
     model, path = network(), tmp_path / "model.h5"
     model.save(path)
     as_keras_2(path, {"DepthwiseConv2D": {"groups": 1}, "Conv2DTranspose": {"groups": 1}})
-    with pytest.raises((TypeError, ValueError), match="groups"):  # what the stand-ins are for
+    with pytest.raises((TypeError, ValueError), match="groups"):  # what the new spelling is for
         keras.saving.load_model(path, compile=False)
     loaded = keras_io.load(path)
     assert type(loaded.get_layer("depthwise")) is keras.layers.DepthwiseConv2D
@@ -115,6 +115,28 @@ def test_a_keras_2_file_becomes_plain_keras_3_layers(tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
     # The same weights through the same kernels.
     np.testing.assert_array_equal(loaded(x, training=False), model(x, training=False))
+
+
+def test_keras_2_spellings_compute_the_same(tmp_path: Path) -> None:
+    image = keras.Input((6, 6, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, name="conv")(image)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = keras.layers.LeakyReLU(negative_slope=0.25, name="leaky")(x)
+    model = keras.Model(image, keras.layers.Dense(2, name="scores")(keras.layers.Flatten(name="flat")(x)))
+    path = tmp_path / "m.h5"
+    model.save(path)
+    old = {"class_name": "VarianceScaling", "config": {"scale": 1.0, "distribution": "normal", "dtype": "float32"}}
+    as_keras_2(
+        path,
+        {
+            "BatchNormalization": {"axis": [3], "virtual_batch_size": None},
+            "LeakyReLU": {"alpha": 0.25},
+            "Conv2D": {"kernel_initializer": old},
+            "Dense": {"bias_initializer": {"class_name": "Bygone", "config": {}}},
+        },
+    )
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(keras_io.load(path)(x).numpy(), model(x).numpy())
 
 
 def test_a_keras_2_recurrent_layer_loads(tmp_path: Path) -> None:

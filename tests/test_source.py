@@ -15,6 +15,7 @@ import pytest
 
 from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.source import inspect
+from edgekit.source.keras_2 import modern
 from edgekit.source.keras_config import STANDARD_LAYERS
 
 SAMPLES = Path(__file__).parents[1] / "sample_models"
@@ -317,6 +318,41 @@ def test_a_keras_2_file(tmp_path: Path) -> None:
 def test_a_keras_2_file_with_code(tmp_path: Path, layer: Config, message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
         inspect(keras_2_file(tmp_path / "m.h5", [layer]))
+
+
+def test_old_spellings_of_keras_2_that_say_nothing_go() -> None:
+    def layer(kind: str, **config: object) -> Config:
+        return {"class_name": kind, "config": config}
+
+    normal = {"class_name": "VarianceScaling", "config": {"distribution": "normal", "dtype": "float32", "scale": 2.0}}
+    known = {"class_name": "VarianceScaling", "config": {"distribution": "truncated_normal", "scale": 2.0}}
+    pairs = [
+        (layer("DepthwiseConv2D", groups=1, name="d"), layer("DepthwiseConv2D", name="d")),
+        (layer("DepthwiseConv2D", groups=3), layer("DepthwiseConv2D", groups=3)),
+        (layer("BatchNormalization", axis=[3], virtual_batch_size=None), layer("BatchNormalization", axis=3)),
+        (layer("LeakyReLU", alpha=0.1), layer("LeakyReLU", negative_slope=0.1)),
+        (layer("ThresholdedReLU", theta=0.5), layer("ReLU", threshold=0.5)),
+        (layer("Dense", kernel_initializer=normal), layer("Dense", kernel_initializer=known)),
+        (layer("Dense", dtype=layer("Policy", name="float32")), layer("Dense", dtype="float32")),
+        (
+            layer("Dense", bias_initializer=layer("MyOwn", magic=1)),
+            layer("Dense", bias_initializer=layer("Zeros")),
+        ),
+    ]
+    for old, new in pairs:
+        assert modern({"layers": [old]}) == {"layers": [new]}
+    with zipfile.ZipFile(FASHION) as archive:
+        config = json.loads(archive.read("config.json"))
+    assert modern(config) == config
+
+
+def test_a_keras_file_of_keras_2_names_the_way_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(FASHION) as old, zipfile.ZipFile(tmp_path / "m.keras", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b'{"keras_version": "2.15.0"}' if name == "metadata.json" else old.read(name))
+    with pytest.raises(UnsupportedError, match=r"of Keras 2\.15\.0") as caught:
+        inspect(tmp_path / "m.keras")
+    assert ".save('model.h5')" in caught.value.hint
 
 
 def test_an_h5_file_of_weights_only(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import h5py
 
 from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.source.info import MAX_BYTES, Contents
+from edgekit.source.keras_2 import modern
 from edgekit.source.keras_config import check
 from edgekit.source.keras_weights import Weights, scan
 
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 _MAX_CONFIG_BYTES = 256 << 20
 _SAVE_AGAIN = "Copy the file again, or save it again with model.save('model.keras')."
 # What zipfile and h5py raised for archives with random bytes overwritten; RuntimeError covers encrypted members.
@@ -31,6 +32,7 @@ def read_archive(path: Path) -> Contents:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
+            _check_version(archive, path)
             config = archive.read(_CONFIG)
             with tempfile.TemporaryFile() as weights:
                 with archive.open(_WEIGHTS) as member:
@@ -55,7 +57,7 @@ def read_hdf5(path: Path) -> Contents:
             f"{path} holds weights only, no model.",
             "Build the model in Python, load_weights() into it, and save it whole: model.save('model.keras').",
         )
-    found = check(_parse(config, path), path)
+    found = check(modern(_parse(config, path)), path)
     with path.open("rb") as stream:
         weights = _scan(stream, "model_weights", path)
     return _contents(found, Weights(weights.parameters, has_optimizer=trained))
@@ -71,6 +73,19 @@ def _contents(layers: tuple[str, ...], weights: Weights) -> Contents:
             "normalization in training mode; edgekit passes training=False, make sure your own code does"
         )
     return Contents(weights.parameters, layers, tuple(warnings))
+
+
+def _check_version(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise UnsupportedError for a `.keras` file of Keras 2, whose weights lie otherwise in it."""
+    if _METADATA not in archive.namelist():
+        return
+    written = _parse(archive.read(_METADATA), path)
+    version = str(written.get("keras_version", "")) if isinstance(written, dict) else ""
+    if version.startswith("2."):
+        raise UnsupportedError(
+            f"{path} is a .keras file of Keras {version}, which Keras 3 does not load.",
+            "In the environment that made it: keras.models.load_model(path).save('model.h5'); give edgekit the .h5.",
+        )
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
