@@ -168,7 +168,10 @@ class SensitiveUnit(Model):
 
     unit: str = Field(description="name of its first tensor")
     kind: str = Field(description="kind of its first op")
-    loss: float | None = Field(None, description="1 minus the agreement with the float model; null: it does not run")
+    loss: float | None = Field(
+        None,
+        description="1 minus the agreement with the float model; null: not needed",
+    )
     error: float | None = Field(description="noise-to-signal power at the worst output; null: it does not run")
 
 

@@ -68,7 +68,7 @@ def _sensitivity(variant: Variant, search: SearchSummary) -> Markup | None:
         [
             item.unit.split(";")[-1],
             item.kind,
-            missing("does not run") if item.loss is None else f"{100 * item.loss:.2f} %",
+            missing("not needed") if item.loss is None else f"{100 * item.loss:.2f} %",
             missing("does not run") if item.error is None else f"{item.error:.2e}",
         ]
         for item in search.sensitivity[:_SENSITIVE_SHOWN]

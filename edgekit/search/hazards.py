@@ -25,7 +25,7 @@ def dare(journal: Journal) -> None:
         return
     if not journal.is_faster(base, daring):  # nor would fewer of them be
         kinds = ", ".join(sorted({item.kind for item in daring.decisions if item.op in hazards}))
-        journal.notes.append(f"{kinds} stay float: in int8 they gain too little in this runtime")
+        journal.notes.append(f"{kinds} in int8 would gain too little in this runtime, and stays float")
         return
     ranked = rank_hazards(journal, base, left, hazards)
     for count in (3 * len(ranked) // 4, len(ranked) // 2, len(ranked) // 4):

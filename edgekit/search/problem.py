@@ -54,11 +54,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class UnitError:
-    """What one unit does when it alone is int8: agreement lost, and noise-to-signal power of the worst output."""
+    """What one unit does when it alone is int8: agreement lost, and noise-to-signal power of the worst output.
+
+    ``loss`` is None where larger errors lost nothing, so that it was not measured.
+    """
 
     unit: str
     kind: str
-    loss: float
+    loss: float | None
     error: float
 
 
@@ -99,11 +102,15 @@ class Problem:
 
 
 def noise_to_signal(reference: Trial, trial: Trial) -> float:
-    """Return the largest over outputs of mean squared error over the variance of the float output."""
+    """Return the largest over outputs of mean squared error over the variance of the float output.
+
+    The variance is that of each element from sample to sample: where a box lies on the image is no signal. A single
+    sample, or outputs that never change, leave the variance over the elements.
+    """
     worst = 0.0
     for name in reference.outputs[0]:
-        right = np.concatenate([made[name].astype(np.float64).ravel() for made in reference.outputs])
-        got = np.concatenate([made[name].astype(np.float64).ravel() for made in trial.outputs])
-        power = float(((right - right.mean()) ** 2).mean())
+        right = np.stack([made[name].astype(np.float64).ravel() for made in reference.outputs])
+        got = np.stack([made[name].astype(np.float64).ravel() for made in trial.outputs])
+        power = float(right.var(axis=0).mean()) or float(right.var())
         worst = max(worst, float(((got - right) ** 2).mean()) / (power or 1.0))
     return worst

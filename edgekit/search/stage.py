@@ -85,7 +85,12 @@ def run(
     for name in ("held.npz", f"candidate.{format}"):
         (out / name).unlink(missing_ok=True)
     (out / PLAN).write_text(found.plan.to_json())
-    return _summary(found, split, target_loss, [*_too_few(split), *bases.notes, *found.notes, *judge.notes])
+    return _summary(
+        found,
+        split,
+        target_loss,
+        [*_too_few(split), *_too_short(found, seconds), *bases.notes, *found.notes, *judge.notes],
+    )
 
 
 def _too_few(split: Split) -> list[str]:
@@ -96,6 +101,12 @@ def _too_few(split: Split) -> list[str]:
         f"only {count} calibration sample{'s' if count > 1 else ''} set the ranges and {len(split.held)} judged the"
         " plans: others may reach further; around 100 is usual"
     ]
+
+
+def _too_short(found: Found, seconds: float) -> list[str]:
+    if found.complete:
+        return []
+    return [f"the search ran out of its {seconds:g} s; --time-budget, or search_seconds in the recipe, gives it more"]
 
 
 class _Judge:
@@ -147,5 +158,5 @@ def _summary(found: Found, split: Split, target_loss: float, notes: list[str]) -
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None

@@ -183,6 +183,14 @@ def test_noise_to_signal_is_that_of_the_worst_output() -> None:
     assert noise_to_signal(right, got) == pytest.approx(0.5)  # error power 0.5, variance 1
 
 
+def test_what_never_changes_is_no_signal() -> None:
+    grid = np.linspace(0, 1000, 50)
+    wobble = [np.sin(grid + number) for number in range(4)]
+    right = Trial(tuple({"boxes": grid + each} for each in wobble), 0)
+    got = Trial(tuple({"boxes": grid + 0.9 * each} for each in wobble), 0)
+    assert 0.005 < noise_to_signal(right, got) < 0.02  # 0.1 of the signal; the grid would make it 1e-7
+
+
 def test_where_the_float_model_detects_nothing_raw_outputs_judge(tmp_path: Path) -> None:
     empty = {"boxes": np.zeros((1, 4, 4), np.float32), "scores": np.zeros((1, 4, 2), np.float32)}
     other = {**empty, "boxes": np.ones((1, 4, 4), np.float32)}
