@@ -83,6 +83,10 @@ def healthy(format: str, folder: Path) -> Fault:
 
 def uneven_channels(format: str, folder: Path) -> Fault:
     """Rescale the channels in front of the depthwise convolution; ReLU lets the function stay the same."""
+    return fault_of("uneven-channels", format, folder, uneven_channels_network())
+
+
+def uneven_channels_network() -> Network:
     network = detector()
     factors = np.geomspace(1 / 64, 64, 16).astype(np.float32)
     first, second = network.nodes[:2]
@@ -90,7 +94,7 @@ def uneven_channels(format: str, folder: Path) -> Fault:
     network.nodes[0] = replace(first, weights=(weights * factors[:, None, None, None], bias * factors))
     kernel, offset = second.weights
     network.nodes[1] = replace(second, weights=(kernel / factors, offset))
-    return fault_of("uneven-channels", format, folder, network)
+    return network
 
 
 def outlier_channel(format: str, folder: Path) -> Fault:

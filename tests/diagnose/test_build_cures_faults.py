@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import faults
+import keras
 import numpy as np
 import pytest
 from faults import Fault, Sample, agreement
 from project import Done, edgekit, report_of
+from small_networks import Network
 
 from edgekit.runtimes import open_model
 
@@ -27,7 +29,7 @@ RUINED_POINTS = 5.0
 RECIPE = """\
 schema = 1
 [model]
-path = "float.onnx"
+path = "{source}"
 [data]
 kind = "npz"
 test = "test.npz"
@@ -36,6 +38,8 @@ calibration = "calibration.npz"
 accuracy_drop = {budget}
 [quantize]
 search_seconds = 20
+[prune]
+enabled = false
 [targets]
 names = ["untimed.toml"]
 """
@@ -51,10 +55,10 @@ sources = ["https://onnxruntime.ai/docs/performance/model-optimizations/quantiza
 [device]
 kind = "local"
 [[outputs]]
-format = "onnx"
+format = "{format}"
 precision = "int8"
-scheme = "cpu"
-runtime = "ONNX Runtime"
+scheme = "{scheme}"
+runtime = "any"
 why = "to quantize for"
 """
 
@@ -74,6 +78,7 @@ SEEDED: dict[str, Callable[[Fault], Fault]] = {
     "wide_hard_swish": darker,
     "swapped_layout": swapped_calibration,
 }
+SCHEME = {"onnx": "cpu", "tflite": ""}
 CURED = ("uneven_channels", "outlier_channel", "mixed_outputs", "swapped_layout", "float_island", "saturated_output")
 WARNED = {  # faults of the data: nothing in the model can be repaired
     "few_calibration_samples": "only 3 calibration samples set the ranges",
@@ -81,12 +86,14 @@ WARNED = {  # faults of the data: nothing in the model can be repaired
 }
 
 
-def build(fault: Fault, folder: Path, budget_points: float) -> tuple[Done, dict[str, Any]]:
+def build(fault: Fault, folder: Path, budget_points: float, source: str = "float.onnx") -> tuple[Done, dict[str, Any]]:
     """Build in ``folder``, where the fault's float.onnx is, and return what the command said with its one target."""
     _write(fault.calibration, folder / "calibration.npz")
     _write(fault.evaluation, folder / "test.npz")
-    (folder / "edgekit.toml").write_text(RECIPE.format(budget=budget_points))
-    (folder / "untimed.toml").write_text(TARGET)
+    (folder / "edgekit.toml").write_text(RECIPE.format(budget=budget_points, source=source))
+    (folder / "untimed.toml").write_text(
+        TARGET.format(format=fault.format, scheme={"onnx": "cpu", "tflite": ""}[fault.format])
+    )
     done = edgekit("build", "-c", folder, "-o", folder / "out")
     [target] = report_of(folder / "out")["targets"]
     return done, target
@@ -165,6 +172,37 @@ def test_a_repaired_model_is_diagnosed_against_its_own_float_side(tmp_path: Path
     assert done.code == 0, done.err
     causes = {finding["cause"] for finding in json.loads(done.out)["findings"]}
     assert not causes & {"other-weights", "uneven-channels"}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras with NumPy 2
+def test_a_keras_network_with_a_fault_is_cured_in_tflite_too(tmp_path: Path) -> None:
+    fault = faults.uneven_channels("tflite", tmp_path)
+    assert 100 * (1 - agreement(fault, faults.quantize(fault, tmp_path))) > RUINED_POINTS
+    keras_form(faults.uneven_channels_network()).save(tmp_path / "float.keras")
+    done, target = build(fault, tmp_path, POINT, source="float.keras")
+    assert done.code == 0, done.out + done.err
+    int8 = target["variants"][1]
+    assert int8["format"] == "tflite"
+    assert int8["accuracy"]["drop_points"] <= POINT
+    assert int8["diagnosis"] is None
+
+
+def keras_form(network: Network) -> keras.Model:
+    """Return the same network in Keras."""
+    image = keras.Input(network.shape, name="image")
+    tensors = {"image": image}
+    for node in network.nodes:
+        kernel, bias = node.weights
+        options = {"padding": "same", "activation": "relu" if node.relu else None, "name": node.output}
+        if node.kind == "depthwise":
+            layer = keras.layers.DepthwiseConv2D(kernel.shape[:2], **options)
+            weights = [kernel[..., np.newaxis], bias]
+        else:
+            layer = keras.layers.Conv2D(len(kernel), kernel.shape[1:3], node.stride, **options)
+            weights = [kernel.transpose(1, 2, 3, 0), bias]
+        tensors[node.output] = layer(tensors[node.inputs[0]])
+        layer.set_weights(weights)
+    return keras.Model(image, {name: tensors[name] for name in network.outputs})
 
 
 def _write(samples: list[Sample], path: Path) -> None:
