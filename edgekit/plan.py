@@ -226,7 +226,7 @@ class _Planner:
             for format, scheme in dict.fromkeys(wanted):
                 name = _file_name(format, "int8", scheme, pruned)
                 first = self._search_step(name, self._float_artifact(format, "float32", pruned), format, scheme)
-                searches.append(Ref(first.id, "result.json"))
+                searches.append({file: Ref(first.id, file) for file in ("plan.json", "result.json")})
             if not searches:
                 return
             model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)

@@ -7,7 +7,7 @@ Rounding is written out here because TensorFlow's own fake-quant ops have no det
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
@@ -64,10 +64,13 @@ def rounded_kernel(kernel: tf.Tensor, channel_axes: tuple[int, ...]) -> tf.Tenso
     return kernel + tf.stop_gradient(tf.round(kernel / scale) * scale - kernel)
 
 
-def kernels(model: keras.Model) -> Iterator[tuple[keras.Variable, tuple[int, ...]]]:
-    """Yield every kernel that becomes int8, with its output channel axes."""
+def kernels(
+    model: keras.Model, program: Program, left_float: Collection[str] = ()
+) -> Iterator[tuple[keras.Variable, tuple[int, ...]]]:
+    """Yield every kernel that becomes int8, with its output channel axes; ``left_float`` as for rounded values."""
+    spared = {id(program.calls[position].operation) for position in _left_float(program, left_float)}
     for layer in model._flatten_layers(include_self=False):
-        axes = _channel_axes(layer)
+        axes = {} if id(layer) in spared else _channel_axes(layer)
         for weight in layer.weights if axes else ():
             if weight.name in axes:
                 yield weight, axes[weight.name]
@@ -81,8 +84,10 @@ def _channel_axes(layer: Any) -> Axes:
     return {"kernel": tuple(axis for axis, letter in enumerate(read.split(",")[1]) if letter in made)}
 
 
-def rounded_values(program: Program) -> tuple[int, ...]:
+def rounded_values(program: Program, left_float: Collection[str] = ()) -> tuple[int, ...]:
     """Return the values that an int8 graph rounds: what int8 operations read and write, but for what is fused.
+
+    ``left_float``: names of layers that stay float, with what is fused to them.
 
     Normalization before the first weighted operation and decoding after the last stay float. Attention networks
     quantize activations while running, each with its own range: there, none is rounded.
@@ -91,7 +96,10 @@ def rounded_values(program: Program) -> tuple[int, ...]:
         return ()
     chosen: set[int] = set()
     inside = _after_weights(program) & _before_weights(program)
+    spared = _left_float(program, left_float)
     for position, call in enumerate(program.calls):
+        if position in spared:
+            continue
         if _weighted(call) or (position in inside and _computes_in_int8(call)):
             chosen |= {*call.inputs, *call.outputs}
     return tuple(sorted(chosen - _fused(program)))
@@ -132,6 +140,21 @@ def _fused(program: Program) -> set[int]:
             folded |= set(following.outputs)
         elif _is_relu(following) and (_weighted(call) or value in folded or _name(call) == "Add") and _linear(call):
             found.add(value)
+    return found
+
+
+def _left_float(program: Program, names: Collection[str]) -> set[int]:
+    """Return the positions of the named calls and of those that are one op with them."""
+    fused = _fused(program)
+    found: set[int] = set()
+    chains: dict[int, list[int]] = {}  # by the value that continues it
+    for position, call in enumerate(program.calls):
+        chain = next((chains[value] for value in call.inputs if value in chains), [])
+        chain.append(position)
+        if call.outputs[0] in fused:
+            chains[call.outputs[0]] = chain
+        if any(str(program.calls[member].operation.name) in names for member in chain):
+            found |= set(chain)
     return found
 
 

@@ -17,21 +17,22 @@ STUDENT, SUMMARY, PLAN, RESULT = "student", "summary.json", "plan.json", "result
 
 
 def run(
-    *, out: Path, progress: Progress, model: Path, searches: list[Path], dataset: dict[str, Any], samples: int,
-    parity_samples: int, settings: dict[str, Any],
+    *, out: Path, progress: Progress, model: Path, searches: list[dict[str, Path]], dataset: dict[str, Any],
+    samples: int, parity_samples: int, settings: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Fine-tune ``model`` if one of the ``searches`` (their result.json) missed; write what came of it to ``student/``.
+    """Fine-tune ``model`` if one of the ``searches`` (their result and plan) missed; write it to ``student/``.
 
     ``student/summary.json`` is always there, the network and its float graph only where training brought it closer
     to the float model. ``samples``: how many the searches calibrate on; what judges them is not learned from.
     """
     student = out / STUDENT
     student.mkdir()
-    missed = [path for path in searches if not json.loads(path.read_text())["reached"]]
+    missed = [files[PLAN] for files in searches if not json.loads(files[RESULT].read_text())["reached"]]
     summary: dict[str, Any] = {"needed": bool(missed), "trained": False}
     if missed:
         tuning = import_module("edgekit.finetune.student")  # TensorFlow takes seconds to load, and may not be needed
-        summary |= tuning.fine_tune(student, progress, model, dataset, samples, parity_samples, settings)
+        plans = [Plan.from_json(path.read_text()) for path in missed]
+        summary |= tuning.fine_tune(student, progress, model, dataset, samples, parity_samples, settings, plans)
     (student / SUMMARY).write_text(json.dumps(summary))
     return summary
 

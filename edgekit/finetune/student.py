@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from edgekit.finetune.samples import Samples
 from edgekit.finetune.training import Settings, Trained, train
 from edgekit.progress import Progress
 from edgekit.prune.signature import Arrays, input_names
+from edgekit.quantize.plan import Plan
 from edgekit.search import stage as search
+from edgekit.search.problem import SENSITIVE
 from edgekit.search.stage import Split
 
 MODEL = "model.keras"
@@ -24,11 +27,12 @@ MODEL = "model.keras"
 
 def fine_tune(
     folder: Path, progress: Progress, model: Path, dataset: dict[str, Any], samples: int, parity_samples: int,
-    settings: dict[str, Any],
+    settings: dict[str, Any], plans: list[Plan],
 ) -> dict[str, Any]:  # fmt: skip
     """Train a copy of ``model`` and write its float graph to ``folder``, if it came closer; return what happened.
 
     ``samples``: how many a search calibrates on, which tells what it judges on: that is not looked at here.
+    ``plans``: of the searches that missed; what all of them leave float is not rounded while training either.
     """
     keras_io.deterministic(settings["seed"])
     progress(0.0, "loading the model")
@@ -39,7 +43,7 @@ def fine_tune(
     chosen = Samples.of(len(data), Split.of(len(data), samples).held)
     result = train(
         network, keras_io.load(model), _stacked(data, network, chosen.train), _stacked(data, network, chosen.watch),
-        Settings(**settings), lambda done, text: progress(0.9 * done, text),
+        Settings(**settings, left_float=_left_float(network, plans)), lambda done, text: progress(0.9 * done, text),
     )  # fmt: skip
     if result.best_epoch:
         progress(0.95, "exporting the float graph")
@@ -49,6 +53,19 @@ def fine_tune(
             samples=parity_samples,
         )  # fmt: skip
     return _summary(result, chosen)
+
+
+def _left_float(network: Any, plans: list[Plan]) -> frozenset[str]:
+    """Return the layers whose weighted or adding op every plan leaves float for accuracy's sake.
+
+    Ops are named after the layer they came from, with a number behind; one that is not is trained for int8.
+    """
+    names = {str(layer.name) for layer in network._flatten_layers(include_self=False)}
+    found = []
+    for plan in plans:
+        ops = [item.op for item in plan.decisions if item.reason == SENSITIVE]
+        found.append({name for op in ops if (name := re.sub(r"_\d+$", "", op)) in names})
+    return frozenset(set.intersection(*found))
 
 
 def _summary(result: Trained, chosen: Samples) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,13 @@ SMALLER = (1.0, 0.1, 0.01)  # of the learning rate
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how hard to train."""
+    """How long and how hard to train. ``left_float``: names of layers that no int8 plan rounds."""
 
     epochs: int
     batch: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
+    left_float: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,11 @@ class RoundedNetwork:
     ``bounds``: (points, 2) smallest and largest value of each tensor that is rounded, in float on ``inputs``.
     """
 
-    def __init__(self, network: keras.Model, inputs: Arrays, batch: int) -> None:
+    def __init__(self, network: keras.Model, inputs: Arrays, batch: int, left_float: Collection[str] = ()) -> None:
         self.network, self.inputs, self.batch = network, inputs, batch
         self.program = trace(network)
-        self.kernels = list(kernels(network))
-        self.points = {value: place for place, value in enumerate(rounded_values(self.program))}
+        self.kernels = list(kernels(network, self.program, left_float))
+        self.points = {value: place for place, value in enumerate(rounded_values(self.program, left_float))}
         self.bounds = tf.Variable(np.zeros((len(self.points), 2), np.float32), trainable=False)
         self._extremes = tf.function(self._extremes_of, reduce_retracing=True)
         if not self.calibrate():
@@ -165,7 +166,7 @@ class _Course:
         self.count = len(next(iter(inputs.values())))
         self.batch = min(settings.batch, self.count)
         self.distance = Distance.fit(self.taught)
-        self.rounded = RoundedNetwork(student, inputs, self.batch)
+        self.rounded = RoundedNetwork(student, inputs, self.batch, settings.left_float)
         self.watch = _watcher(self.rounded, self.distance, watched, predict(teacher, watched, self.batch), self.batch)
 
     def epochs(self, learning_rate: float) -> Iterator[float]:

@@ -99,7 +99,21 @@ def test_rounded_is_what_int8_kernels_read_and_write() -> None:
         ("Sigmoid", False),
     ]
     assert not set(program.inputs) & rounded
-    assert len(list(kernels(model))) == 4  # the shared layer once
+    assert len(list(kernels(model, program))) == 4  # the shared layer once
+
+
+def test_what_a_plan_leaves_float_is_float_with_what_is_fused_to_it() -> None:
+    model = networks.every_construct()
+    program = trace(model)
+    [norm] = [call for call in program.calls if type(call.operation).__name__ == "BatchNormalization"]
+    first = program.calls[1].operation
+    assert type(first).__name__ == "Conv2D"
+    spared = {norm.operation.name}
+    left = {kernel.path for kernel, _ in kernels(model, program)}
+    left -= {kernel.path for kernel, _ in kernels(model, program, spared)}
+    assert left == {weight.path for weight in first.weights if weight.name == "kernel"}
+    gone = set(rounded_values(program)) - set(rounded_values(program, spared))
+    assert gone == {program.calls[0].outputs[0]}, "its output is still rounded, for the next convolution"
 
 
 def test_attention_rounds_weights_alone() -> None:
@@ -107,7 +121,7 @@ def test_attention_rounds_weights_alone() -> None:
     x = keras.layers.MultiHeadAttention(2, 4)(x, x)
     model = keras.Model(words, keras.layers.Dense(3)(keras.layers.LayerNormalization()(x)))
     assert rounded_values(trace(model)) == ()
-    assert {axes for _, axes in kernels(model)} == {(1, 2), (2,), (-1,)}
+    assert {axes for _, axes in kernels(model, trace(model))} == {(1, 2), (2,), (-1,)}
 
 
 def test_a_model_without_a_graph_is_refused() -> None:

@@ -21,7 +21,7 @@ from edgekit.convert.stage import float_artifact, float_model
 from edgekit.finetune import stage
 from edgekit.quantize.plan import Plan
 from edgekit.search import stage as search
-from edgekit.search.search import SENSITIVE
+from edgekit.search.problem import SENSITIVE
 from edgekit.search.stage import Split
 from edgekit.search.trial import EMITTERS
 
@@ -66,8 +66,8 @@ class Case:
             "target_loss": 0.01, "seconds": 1e-3,
         }  # fmt: skip
 
-    def results(self) -> list[Path]:
-        return [self.searched(format)["result.json"] for format in SCHEMES]
+    def results(self) -> list[dict[str, Path]]:
+        return [self.searched(format) for format in SCHEMES]
 
     def scored(self, path: Path, format: str) -> tuple[float, np.ndarray]:
         """Return the top-1 accuracy of a file in its runtime on the test images, and its probabilities."""
@@ -110,7 +110,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return found
 
 
-def tune(case: Case, out: Path, results: list[Path], dataset: dict[str, Any] | None = None) -> dict[str, Any]:
+def tune(
+    case: Case, out: Path, results: list[dict[str, Path]], dataset: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Run the step in a child process, as a build does."""
     out.mkdir()
     arguments = {
@@ -184,7 +186,8 @@ def test_where_every_search_reached_its_aim_nothing_is_trained(case: Case, tmp_p
     reached.write_text(json.dumps(first | {"reached": True}))
     (tmp_path / "out").mkdir()
     result = stage.run(
-        out=tmp_path / "out", progress=silent, model=case.model, searches=[reached], dataset=case.dataset,
+        out=tmp_path / "out", progress=silent, model=case.model, dataset=case.dataset,
+        searches=[case.searched("onnx") | {"result.json": reached}],
         samples=128, parity_samples=4, settings=SETTINGS,
     )  # fmt: skip
     assert result == {"needed": False, "trained": False}
