@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO := edgekit-build/digits_detector
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check web wheel clean
+.PHONY: help demo test check fuzz web wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ check: .venv/.installed ## lint, format, types and architecture
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+fuzz: .venv/.installed ## look at 2,000 damaged model files of each format
+	PYTHONPATH=tests $(BIN)/python tests/fuzz.py
 
 web: .venv/.installed ## install what profiling in a browser needs; fetches its JavaScript with npm, once
 	wheel=$$($(BIN)/python web_assets/build.py dist) && \

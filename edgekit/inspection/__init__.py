@@ -18,6 +18,9 @@ from edgekit.progress import Progress
 from edgekit.source import SourceInfo
 from edgekit.target import Target
 
+# What reading a file raises that is whole, as its format goes, and makes no sense.
+_CONTRADICTIONS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -61,14 +64,20 @@ def look(path: Path, targets: list[Target], progress: Progress, signature: str =
     info = source.inspect(path)
     if signature and info.format != "saved_model":
         raise RecipeError(f"{path} has no signatures: only a SavedModel does.", "Leave --signature out.")
-    network = _READERS[info.format](info, progress, signature)
-    return Inspection(info, network, peak_bytes(network), guess(network), answers(info, network, targets))
+    try:
+        network = _READERS[info.format](info, progress, signature)
+        return Inspection(info, network, peak_bytes(network), guess(network), answers(info, network, targets))
+    except _CONTRADICTIONS as error:
+        raise RecipeError(
+            f"{path} is damaged: its parts contradict each other ({type(error).__name__}: {error}).",
+            "Copy the file again, or export the model again.",
+        ) from error
 
 
 def _keras(info: SourceInfo, progress: Progress, _: str) -> Network:
     try:
         return keras_graph.read(keras_graph.config_of(info.path), info.parameters)
-    except (keras_graph.UnknownShapes, KeyError, IndexError, TypeError):
+    except (keras_graph.UnknownShapes, *_CONTRADICTIONS):
         found = _in_child("keras_config", {"model": info.path.resolve()}, progress)
     shapes = {name: tuple(shape) for name, shape in found["outputs"].items()}
     return keras_graph.read(found["config"], info.parameters, shapes)
