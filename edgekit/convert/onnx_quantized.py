@@ -19,7 +19,7 @@ from onnxruntime.quantization.quant_utils import QuantizationMode
 
 from edgekit.convert.onnx_gates import spell_hard_gates
 from edgekit.convert.onnx_names import sort_nodes
-from edgekit.errors import StageError
+from edgekit.errors import StageError, UnsupportedError
 from edgekit.quantize.plan import Plan
 
 _STEPS = 127  # symmetric int8 keeps clear of -128: TensorRT's weights are -127..127
@@ -29,7 +29,7 @@ _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 def emit(float_onnx: bytes, plan: Plan) -> bytes:
     """Apply the plan to a float .onnx; inputs and outputs of the model stay float32. Deterministic bytes.
 
-    Raises StageError when the plan is of another model or format.
+    Raises StageError when the plan is of another model or format, UnsupportedError for a precision only LiteRT has.
     """
     if plan.format != "onnx":
         raise StageError(f"this plan is for {plan.format}, not onnx")
@@ -41,6 +41,8 @@ def emit(float_onnx: bytes, plan: Plan) -> bytes:
             f"the plan names ops this model does not have: {', '.join(unknown[:3])}",
             "Make the plan from the same float model.",
         )
+    if foreign := (*plan.ops("int16x8"), *plan.ops("int4-dynamic")):
+        raise UnsupportedError(f"op '{foreign[0]}' cannot have this precision: ONNX Runtime has no kernel for it")
     if weights := plan.ops("int8-weights"):
         _weights_only(proto, set(weights))
     if dynamic := plan.ops("int8-dynamic"):

@@ -8,6 +8,7 @@ import faults
 import numpy as np
 import pytest
 
+from edgekit.errors import UnsupportedError
 from edgekit.quantize.calibrate import ranges
 from edgekit.quantize.decide import decide
 from edgekit.quantize.graph import read_graph
@@ -82,3 +83,5 @@ def test_onnx_runtime_has_no_such_kernels(tmp_path: Path) -> None:
     widen(journal)
     assert len(journal.log) == 1
     assert "no 16-bit kernels" in journal.notes[0]
+    with pytest.raises(UnsupportedError, match="no kernel for it"):
+        EMITTERS["onnx"](base.model.read_bytes(), with_int16(base, plan, frozenset(plan.ops("int8"))))
