@@ -105,7 +105,9 @@ class _Planner:
         return self._data(self.recipe.data.calibration, None)
 
     def _task(self) -> dict[str, Any]:
-        return self.recipe.task.model_dump(mode="json", exclude={"adapter", "classes"})
+        task = self.recipe.task
+        table = task.model_dump(mode="json", exclude={"adapter", "classes"})
+        return table | ({"adapter": File(task.adapter)} if task.kind == "custom" and task.adapter else {})
 
     def _prune_step(self) -> Step:
         data, task = self.recipe.data, self.recipe.task
@@ -118,7 +120,7 @@ class _Planner:
                 "dataset": learn,
                 "labelled": labelled,
                 "task": self._task(),
-                "adapter": File(task.adapter) if task.adapter and labelled else None,
+                "adapter": File(task.adapter) if task.adapter and labelled and task.kind != "custom" else None,
                 "settings": self.recipe.prune.model_dump(mode="json"),
             },
             KERAS, machine_bound=True,
@@ -341,5 +343,5 @@ _SEARCH = "edgekit.search.stage:run"
 _CHOOSE = "edgekit.finetune.stage:choose"
 _LARGEST_LOSS = 0.02
 # Agreement counts every changed answer, the metric only what was right: on detectors it lost a fifth to a half.
-_SLACK = {"detection": 1.5, "classification": 1.5, "generic": 0.8}
+_SLACK = {"detection": 1.5, "classification": 1.5, "generic": 0.8, "custom": 1.5}
 _STEP_OF = {"float16": "float16", "int8": "quantize", "int8-weights": "quantize"}

@@ -18,7 +18,7 @@ from edgekit.report.schema import CheckTable
 
 FILE_NAME = "edgekit.toml"
 
-TaskKind = Literal["detection", "classification", "generic"]
+TaskKind = Literal["detection", "classification", "generic", "custom"]
 DataKind = Literal["coco", "imagefolder", "npz"]
 Precision = Literal["float32", "float16", "int8", "int8-weights"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -61,11 +61,14 @@ class TaskTable(Table):
     classes: tuple[str, ...] = ()
     adapter: Path | None = Field(
         None,
-        description="your Python file with encode_labels() and loss(); run only because it is named here",
+        description="your Python file, run only because it is named here: encode_labels() and loss() to recover after"
+        " pruning; for kind custom decode() and score_samples()",
     )
 
     @model_validator(mode="after")
-    def _relative_to_something(self) -> TaskTable:
+    def _whole(self) -> TaskTable:
+        if self.kind == "custom" and self.adapter is None:
+            raise ValueError('kind = "custom" needs adapter, your file with decode() and score_samples()')
         if self.box_scale == "relative" and self.image_size is None:
             raise ValueError('box_scale = "relative" needs image_size = [height, width] of the model\'s input')
         return self

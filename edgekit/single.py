@@ -124,7 +124,8 @@ def _test_data(wanted: recipe.Recipe) -> dict[str, Any]:
 
 
 def _task(wanted: recipe.Recipe) -> dict[str, Any]:
-    return wanted.task.model_dump(mode="json", exclude={"adapter", "classes"})
+    table = wanted.task.model_dump(mode="json", exclude={"adapter", "classes"})
+    return table | ({"adapter": wanted.task.adapter} if wanted.task.kind == "custom" else {})
 
 
 def _float_sibling(artifact: Path) -> Path:

@@ -96,7 +96,7 @@ LAZY = {
 # These answer a caller with whatever went wrong, in words; everything else raises again.
 ANSWERS_EVERY_ERROR = {"edgekit.cli", "edgekit.runtimes.agent"}
 # A device's runtime file, and the adapter that the recipe names.
-RUNS_NAMED_CODE = {"edgekit.runtimes.agent", "edgekit.prune.stage"}
+RUNS_NAMED_CODE = {"edgekit.runtimes.agent", "edgekit.tasks.adapter"}
 UNSAFE_ARGUMENTS = {"allow_pickle=True", "safe_mode=False", "shell=True"}
 NEVER_IMPORTED = {"pickle", "dill", "marshal", "shelve", "urllib.request", "http.client", "requests", "httpx"}
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc", "process"}

@@ -156,7 +156,7 @@ class _Samples(Sequence[Sample]):
 def _check_outputs(runner: Runner, data: _Samples, task: dict[str, Any]) -> None:
     """Raise RecipeError now, and not after a minute, where the outputs are not what the task reads."""
     outputs = {name: np.asarray(array) for name, array in runner.run(data[0]).items()}
-    tasks.load(task["kind"]).decode(outputs, {**task, "classes": data.classes})
+    tasks.load(task["kind"], task.get("adapter")).decode(outputs, {**task, "classes": data.classes})
 
 
 def _refusals(

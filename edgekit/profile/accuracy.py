@@ -50,7 +50,7 @@ def run(
     Raises RecipeError where labels are missing or outputs are not what the task reads; StageError where an
     output is NaN or infinite, or the baseline saw other samples.
     """
-    scorer = tasks.load(task["kind"])
+    scorer = tasks.load(task["kind"], task.get("adapter"))
     samples = _open(dataset, labelled=task["kind"] != "generic")
     truth = samples.truth
     scorer.check_truth(truth, samples.classes)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import tensorflow as tf
 from edgekit import keras_io
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Dataset, Preprocess, open_dataset
-from edgekit.errors import RecipeError, StageError, UnsupportedError
+from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.prune import surgery
 from edgekit.prune.functional import as_functional
@@ -23,6 +21,7 @@ from edgekit.prune.importance import IMPORTANCE
 from edgekit.prune.recovery import Loss, RecoveryResult, RecoverySettings, recover
 from edgekit.prune.selection import Selection, select
 from edgekit.prune.signature import input_names, output_names
+from edgekit.tasks.adapter import load_adapter
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -129,7 +128,7 @@ def _teaching(
     if not labelled or samples.truth is None:
         return None, None
     if adapter is not None:
-        module = _load_adapter(adapter)
+        module = load_adapter(adapter, ("encode_labels", "loss"))
         shape = tuple(next(iter(inputs.values())).shape[1:])
         encoded = [module.encode_labels(truth.boxes, truth.classes, shape) for truth in samples.truth]
         return {name: np.stack([item[name] for item in encoded]) for name in encoded[0]}, module.loss
@@ -147,21 +146,6 @@ def _cross_entropy(output: str) -> Loss:
         return -tf.reduce_mean(tf.math.log(chosen))
 
     return loss
-
-
-def _load_adapter(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("edgekit_recipe_adapter", path)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise RecipeError(f"The adapter {path} cannot be imported: {type(error).__name__}: {error}") from error
-    missing = [name for name in ("encode_labels", "loss") if not callable(getattr(module, name, None))]
-    if missing:
-        raise RecipeError(f"The adapter {path} has no function {missing[0]}().")
-    return module
 
 
 def _specs(model: Any) -> tuple[TensorSpec, ...]:

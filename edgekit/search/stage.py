@@ -125,7 +125,7 @@ class _Judge:
             self._read(reference, "generic")
 
     def _read(self, reference: Trial, kind: str) -> None:
-        self.task = tasks.load(kind)
+        self.task = tasks.load(kind, self.table.get("adapter"))
         self.reference = self._decoded(reference)
 
     def _decoded(self, trial: Trial) -> list[dict[str, Any]]:

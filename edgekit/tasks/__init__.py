@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from edgekit.errors import RecipeError
@@ -19,6 +20,7 @@ TASKS: dict[str, str] = {
     "detection": "edgekit.tasks.detection",
     "classification": "edgekit.tasks.classification",
     "generic": "edgekit.tasks.generic",
+    "custom": "edgekit.tasks.custom",
 }
 
 
@@ -70,8 +72,12 @@ class Task(Protocol):
         """Return 0 to 1: how far predictions repeat the baseline's own, where nobody has labels."""
 
 
-def load(kind: str) -> Task:
-    """Import the module of one task. Raises RecipeError for a kind that does not exist."""
+def load(kind: str, adapter: Path | None = None) -> Task:
+    """Import the module of one task; ``adapter``: the user's file that "custom" runs.
+
+    Raises RecipeError for a kind that does not exist.
+    """
     if kind not in TASKS:
         raise RecipeError(f"There is no task kind {kind!r}.", f"Kinds: {', '.join(TASKS)}")
-    return cast(Task, import_module(TASKS[kind]))
+    module = import_module(TASKS[kind])
+    return cast(Task, module.Custom(adapter) if kind == "custom" else module)

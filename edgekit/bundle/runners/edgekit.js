@@ -3,7 +3,7 @@
 
 const ARRAYS = { float32: Float32Array, int8: Int8Array, uint8: Uint8Array, int32: Int32Array };
 const RUNTIMES = { tflite: openLiteRt, onnx: openOrt };
-const ANSWERS = { classification: classify, detection: detect, generic: (outputs) => outputs };
+const ANSWERS = { classification: classify, detection: detect, generic: (outputs) => outputs, custom: (outputs) => outputs };
 const BEST = 5;
 
 export async function open(url = "model.json", runtime = "runtime/") {

@@ -219,7 +219,7 @@ def raw(outputs: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     return {name: array.tolist() for name, array in outputs.items()}
 
 
-ANSWERS: dict[str, Any] = {"classification": classify, "detection": detect, "generic": raw}
+ANSWERS: dict[str, Any] = {"classification": classify, "detection": detect, "generic": raw, "custom": raw}
 
 
 def main() -> None:
