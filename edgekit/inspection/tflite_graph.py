@@ -14,7 +14,7 @@ from edgekit.source.tflite_file import custom_names, kind_of, read_model
 _DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _INTEGERS = ("int8", "uint8", "int16", "int4", "int2")
 _PARAMETERS = ("float", "int8", "uint8", "int4")
-_UNCOUNTED = ("LSTM", "RNN", "WHILE", "IF", "CUSTOM:", "STABLEHLO")
+_UNCOUNTED = ("LSTM", "RNN", "WHILE", "CUSTOM:", "STABLEHLO")
 
 
 def read(path: Path) -> Network:
@@ -86,7 +86,7 @@ def _macs(kind: str, inputs: list[Shape | None], outputs: list[Shape | None]) ->
         return times(result, weight[-1]) if weight else None
     if kind == "BATCH_MATMUL":
         return times(result, inputs[0][-1]) if inputs[0] else None
-    return None if any(part in kind for part in _UNCOUNTED) else 0
+    return None if kind == "IF" or any(part in kind for part in _UNCOUNTED) else 0
 
 
 def _shape(tensor: Any) -> Shape:

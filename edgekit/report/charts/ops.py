@@ -36,7 +36,7 @@ def ops(target: TargetReport) -> Markup:
         notes = [v.latency.ops_note for v in shown if v.latency and v.latency.ops_note]
         reason = notes[0] if notes else "the target was not timed here"
         return tag("p", f"No per-op times: {reason}.", class_="empty")
-    longest = max(ms for variant in drawn for _, ms, _ in op_times(variant))
+    longest = max(ms for variant in drawn for _, ms, _ in op_times(variant)) or 1.0  # below the clock's step: all 0
     parts: list[Child] = []
     top = 0.0
     for variant in drawn:
