@@ -19,12 +19,13 @@ import psutil
 from PIL import Image
 
 SAMPLE = Path(__file__).parents[1] / "sample_models/fashion_classifier"
-CLASSES = 10
+CLASSES = [f"class-{number}" for number in range(10)]
 RECIPE = """schema = 1
 [model]
 path = "model.keras"
 [task]
 kind = "classification"
+classes = {classes}
 [data]
 kind = "imagefolder"
 test = "test"
@@ -58,10 +59,8 @@ def write_project(folder: Path, images: int) -> None:
             place.mkdir(parents=True, exist_ok=True)
             noisy = np.clip(pixels[source] + generator.normal(0, 8, (28, 28)), 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(place / f"{number:05}.png")
-    for number in range(CLASSES):
-        (folder / f"test/class-{number}").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(SAMPLE / "model.keras", folder / "model.keras")
-    (folder / "edgekit.toml").write_text(RECIPE.format(images=images))
+    (folder / "edgekit.toml").write_text(RECIPE.format(images=images, classes=CLASSES))
 
 
 def peaks(folder: Path) -> dict[str, float]:
