@@ -346,6 +346,18 @@ def test_old_spellings_of_keras_2_that_say_nothing_go() -> None:
     assert modern(config) == config
 
 
+def test_calls_of_a_nested_sequential_are_counted_from_0() -> None:
+    def graph(first: int) -> Config:
+        layers = [
+            {"class_name": "Sequential", "name": "s", "config": {}, "inbound_nodes": [[["x", 0, 0, {}]]]},
+            {"class_name": "Dense", "name": "d", "config": {}, "inbound_nodes": [[["s", first, 0, {}]]]},
+        ]
+        return {"class_name": "Functional", "config": {"layers": layers, "output_layers": [["s", first, 0]]}}
+
+    assert modern(graph(1)) == graph(0)
+    assert modern(graph(0)) == graph(0)
+
+
 def test_a_keras_file_of_keras_2_names_the_way_out(tmp_path: Path) -> None:
     with zipfile.ZipFile(FASHION) as old, zipfile.ZipFile(tmp_path / "m.keras", "w") as new:
         for name in old.namelist():

@@ -6,7 +6,7 @@ say nothing; what means something stays, and is refused by Keras with its own wo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Config = dict[str, Any]
@@ -45,11 +45,55 @@ def modern(value: Any) -> Any:
         return found
     silent = SILENT.get(name, {})
     inner = {key: item for key, item in inner.items() if not (key in silent and item == silent[key])}
+    if isinstance(inner.get("layers"), list):
+        inner = _numbered_from_0(inner)
     policy = inner.get("dtype")
     if isinstance(policy, dict) and policy.get("class_name") in _POLICIES and isinstance(policy.get("config"), dict):
         inner["dtype"] = policy["config"].get("name", "float32")
     rename = _RENAMES.get(name)
     return {**found, **(rename(inner) if rename else {"config": inner})}
+
+
+def _numbered_from_0(graph: Config) -> Config:
+    """Count the calls of each nested Sequential from 0: in Keras 2 its own making was call 0, which nobody reads.
+
+    Not so where it was made without a shape; then no call has the number of the calls that there are.
+    """
+    layers = [layer for layer in graph["layers"] if isinstance(layer, dict)]
+    reads = [node for layer in layers for node in layer.get("inbound_nodes") or []]
+    if not reads or not all(isinstance(node, list) for node in reads):  # Keras 3 writes each as a dict
+        return graph
+    ends = {key: graph[key] for key in ("input_layers", "output_layers") if key in graph}
+    calls = {
+        str(layer.get("name")): len(layer.get("inbound_nodes") or [])
+        for layer in layers
+        if layer.get("class_name") == "Sequential"
+    }
+    late = {name for name, number in _called([*reads, *ends.values()]) if number >= calls.get(name, number + 1)}
+
+    def renumbered(value: Any) -> Any:
+        if isinstance(value, list) and _is_call(value):
+            return [value[0], value[1] - (value[0] in late), *value[2:]]
+        return [renumbered(item) for item in value] if isinstance(value, list) else value
+
+    changed = [
+        {**layer, "inbound_nodes": renumbered(layer["inbound_nodes"])} if "inbound_nodes" in layer else layer
+        for layer in layers
+    ]
+    return {**graph, "layers": changed, **{key: renumbered(value) for key, value in ends.items()}}
+
+
+def _called(value: Any) -> Iterator[tuple[str, int]]:
+    """Yield layer and number of every call that is read."""
+    if isinstance(value, list) and _is_call(value):
+        yield value[0], value[1]
+    elif isinstance(value, list):
+        for item in value:
+            yield from _called(item)
+
+
+def _is_call(value: list[Any]) -> bool:
+    return len(value) in (3, 4) and [type(part) for part in value[:3]] == [str, int, int]
 
 
 def _initializer(value: Any) -> Any:
