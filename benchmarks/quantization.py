@@ -58,19 +58,18 @@ NNCF_PEERS = (
 
 @dataclass(frozen=True)
 class Model:
-    """What is quantized: a recipe's folder, another file of its network, how outputs are read."""
+    """What is quantized: a recipe, and what writes its model where the file is not there yet."""
 
-    folder: Path
-    file: str = "model.keras"
-    score: str = "edgekit.profile.accuracy:run"
+    recipe: Path
+    written_by: str = ""
 
 
 MODELS = {
-    "hard_detector": Model(HARD),
-    "hard_detector, one tensor": Model(HARD, "detections.keras", "benchmarks.one_tensor:score"),
-    "digits_detector": Model(SAMPLES / "digits_detector"),
-    "fashion_classifier": Model(SAMPLES / "fashion_classifier"),
-    "text_encoder": Model(SAMPLES / "text_encoder"),
+    "hard_detector": Model(HARD / "edgekit.toml"),
+    "hard_detector, one tensor": Model(HARD / "one_tensor.toml", "benchmarks.hard_detector.join:run"),
+    "digits_detector": Model(SAMPLES / "digits_detector" / "edgekit.toml"),
+    "fashion_classifier": Model(SAMPLES / "fashion_classifier" / "edgekit.toml"),
+    "text_encoder": Model(SAMPLES / "text_encoder" / "edgekit.toml"),
 }
 
 
@@ -106,11 +105,13 @@ def compare(
     model: Model, wanted: list[Peer], out: Path, python: Path | None, seconds: float, build: str | None
 ) -> list[Row]:
     """Return the rows of one model: the float files, the peers' and those of a build."""
-    config = recipe.load(model.folder)
-    floats = _float_files(model, config, out)
+    config = recipe.load(model.recipe)
+    if not config.model.path.exists() and model.written_by:
+        _run(model.written_by, {}, _fresh(out / "source"), "source model")
+    floats = _float_files(config, out)
     rows = [Row("float", "float32", format, folder / f"model.{format}") for format, folder in floats.items()]
     for peer in wanted:
-        _tell(f"{model.file} of {model.folder.name}: {peer.tool}, {peer.setting}")
+        _tell(f"{config.model.path.name}: {peer.tool}, {peer.setting}")
         rows.append(_made_by(peer, floats[peer.format], out, python))
     for path in sorted(Path(build, "variants").iterdir()) if build else ():
         if path.suffix[1:] in FORMATS:
@@ -119,18 +120,18 @@ def compare(
         if row.path is not None:
             _tell(f"scoring {row.tool}, {row.setting}")
             baseline = None if row.tool == "float" else out / f"score-{_position(rows, row.format)}" / PREDICTIONS
-            _score(row, model, config, _fresh(out / f"score-{index}"), baseline)
+            _score(row, config, _fresh(out / f"score-{index}"), baseline)
     for format in FORMATS:
         _time([row for row in rows if row.format == format and row.scored], format, _fresh(out / "timing"), seconds)
     return rows
 
 
-def _float_files(model: Model, config: Recipe, out: Path) -> dict[str, Path]:
+def _float_files(config: Recipe, out: Path) -> dict[str, Path]:
     """Write the float model of each format, and the calibration samples beside it; returns the folders."""
     hand_off = _fresh(out / "float")
-    _tell(f"exporting {model.file} of {model.folder.name}")
+    _tell(f"exporting {config.model.path.name} of {config.model.path.parent.name}")
     arguments = {
-        "model": model.folder / model.file,
+        "model": config.model.path,
         "source": "keras",
         "dataset": _dataset(config, "calibration"),
         "samples": config.quantize.calibration_samples,
@@ -168,7 +169,7 @@ def _made_by(peer: Peer, float_folder: Path, out: Path, python: Path | None) -> 
     return Row(peer.tool, peer.setting, peer.format, folder / f"model.{peer.format}")
 
 
-def _score(row: Row, model: Model, config: Recipe, out: Path, baseline: Path | None) -> None:
+def _score(row: Row, config: Recipe, out: Path, baseline: Path | None) -> None:
     arguments = {
         "artifact": row.path,
         "format": row.format,
@@ -179,7 +180,7 @@ def _score(row: Row, model: Model, config: Recipe, out: Path, baseline: Path | N
         "seed": 0,
     }
     try:
-        row.scored = _run(model.score, arguments, out, row.setting)
+        row.scored = _run("edgekit.profile.accuracy:run", arguments, out, row.setting)
     except EdgekitError as error:
         row.fault = _first_line(error)
 

@@ -1,4 +1,4 @@
-"""Train the hard detector and save it twice: two outputs as the samples have, and all in one tensor.
+"""Train the hard detector and save it.
 
 Run from the repository root, with the `samples` extra installed:
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks.hard_detector.network import in_one_tensor
 from benchmarks.hard_detector.training import rescale_channels, train_detector
 from edgekit import keras_io
 from sample_models.digits_detector.coco_files import compose_as_jpeg
@@ -37,7 +36,6 @@ def main() -> None:
     minutes = (time.monotonic() - started) / 60
     rescale_channels(model, np.random.default_rng(options.seed))
     keras_io.save(model, options.out / "model.keras")
-    keras_io.save(in_one_tensor(model), options.out / "detections.keras")
     mean_ap, mean_ap_50 = evaluate_detector(model, DATA / "test", DATA / "test.json")
     print(f"mAP@[.5:.95] {mean_ap:.4f}, mAP@.5 {mean_ap_50:.4f}, {model.count_params()} parameters")
     print(f"trained in {minutes:.1f} minutes")
@@ -46,7 +44,7 @@ def main() -> None:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the hard detector.")
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: this one)")
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--train-scenes", type=int, default=7000)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -15,8 +15,8 @@ from sample_models.digits_detector.network import (
     cell_centres,
 )
 
-STEM_WIDTH = 16
-HEAD_WIDTH = 64
+STEM_WIDTH = 32
+HEAD_WIDTH = 128
 SQUEEZE = 4  # a squeeze-excite unit has a quarter of its block's channels
 
 
@@ -33,15 +33,15 @@ class Block:
 
 
 BLOCKS = (
-    Block(3, 16, 16, False, "relu", 1),
-    Block(3, 48, 24, False, "relu", 2),
-    Block(3, 72, 24, False, "relu", 1),
-    Block(5, 72, 40, True, "relu", 2),
-    Block(5, 120, 40, True, "relu", 1),
-    Block(3, 240, 80, False, "hard_swish", 2),
-    Block(3, 200, 80, False, "hard_swish", 1),
-    Block(3, 480, 112, True, "hard_swish", 1),
-    Block(3, 480, 112, True, "hard_swish", 1),
+    Block(3, 32, 32, False, "relu", 1),
+    Block(3, 96, 48, False, "relu", 2),
+    Block(3, 144, 48, False, "relu", 1),
+    Block(5, 144, 80, True, "relu", 2),
+    Block(5, 240, 80, True, "relu", 1),
+    Block(3, 480, 160, False, "hard_swish", 2),
+    Block(3, 400, 160, False, "hard_swish", 1),
+    Block(3, 960, 224, True, "hard_swish", 1),
+    Block(3, 960, 224, True, "hard_swish", 1),
 )
 AT_STRIDE_4, AT_STRIDE_8 = 2, 4  # the last block of each stage that the pyramid reads
 
