@@ -196,7 +196,7 @@ def _choose(alive: Sequence[Variant], baseline: Variant, budget: Budget, timed: 
 def _outcome(baseline: Variant, shipped: Variant, findings: dict[str, list[_Finding]], budget: Budget) -> Outcome:
     if shipped.name == baseline.name:
         kinds = [{finding.kind for finding in found} for found in findings.values() if found]
-        if {"accuracy"} in kinds:
+        if any("accuracy" in kind for kind in kinds):
             return "missed"
         if any(kind & {"unscored", "untimed"} for kind in kinds):
             return "unscored"
@@ -234,9 +234,10 @@ def _finite(value: float | None) -> float | None:
 
 
 def _best_attempt(variants: Sequence[Variant], findings: dict[str, list[_Finding]]) -> Variant | None:
-    """Return the variant that failed on nothing but the accuracy budget and lost the least."""
-    failed = [row for row in variants if {finding.kind for finding in findings[row.name]} == {"accuracy"}]
-    return min(failed, key=lambda row: drop_points(variants[0], row), default=None)
+    """Return the variant over the accuracy budget that lost the least, of those that were worth it if there are any."""
+    kinds = {row.name: {finding.kind for finding in findings[row.name]} for row in variants}
+    failed = [row for row in variants if "accuracy" in kinds[row.name]]
+    return min(failed, key=lambda row: ("worth" in kinds[row.name], drop_points(variants[0], row)), default=None)
 
 
 def _step_gains(rows: Sequence[Variant]) -> list[StepGain]:

@@ -43,7 +43,7 @@ def ships_baseline(
     causes: Mapping[str, str],
     budgets: Sequence[BudgetResult],
 ) -> str:
-    """Return the sentence when float ships unchanged; ``best`` failed on nothing but the accuracy budget."""
+    """Return the sentence when float ships unchanged; ``best`` is the best of what missed the accuracy budget."""
     start = f"ship {artifact_label(baseline)} unchanged"
     if best is not None and best.accuracy is not None and limit is not None:
         digits = 2 if lost_points - limit < 0.1 else 1  # "missed 1, is -1.0" would puzzle
