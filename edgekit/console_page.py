@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import importlib
+from importlib.util import find_spec
 from io import StringIO
 from typing import Any
 
@@ -11,9 +12,8 @@ from rich.markup import escape
 
 from edgekit.devices.browser_address import LOOPBACK, Address
 
-make_qr: Any = None
-with suppress(ImportError):  # then the address has to be enough
-    from segno import make as make_qr
+# Without segno, of the extra `web`, the address has to be enough.
+segno: Any = importlib.import_module("segno") if find_spec("segno") else None
 
 
 def show_page(address: Address) -> None:
@@ -38,8 +38,8 @@ def show_page(address: Address) -> None:
 
 def qr_code(text: str) -> str:
     """Return the code as lines of half blocks, or "" where segno is not installed."""
-    if make_qr is None:
+    if segno is None:
         return ""
     drawn = StringIO()
-    make_qr(text, error="m").terminal(out=drawn, compact=True)
+    segno.make(text, error="m").terminal(out=drawn, compact=True)
     return drawn.getvalue()
