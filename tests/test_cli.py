@@ -214,7 +214,9 @@ def test_one_stage_writes_its_products(copied: Path, stage: str, products: set[s
     assert {path.name for path in written} == products
     assert all(path.parent == out / stage and path.stat().st_size > 0 for path in written)
     if stage == "convert":
-        assert digests(out / "convert") == digests(out / "variants")
+        built = digests(out / "variants")
+        repaired = {name for name in built if ".float." in name}  # the float side of a repaired model, for diagnose
+        assert digests(out / "convert") == {name: built[name] for name in built.keys() - repaired}
 
 
 @pytest.mark.parametrize("value", ["soon", "-3s", "0", "infs", "nan"])
