@@ -173,6 +173,9 @@ class SensitiveUnit(Model):
         description="1 minus the agreement with the float model; null: not needed",
     )
     error: float | None = Field(description="noise-to-signal power at the worst output; null: it does not run")
+    gain_ms: float | None = Field(
+        default=None, description="fastest call saved on this host, borders included; null: not needed; a hint only"
+    )
 
 
 class FinetuneSummary(Model):

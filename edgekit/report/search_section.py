@@ -70,8 +70,9 @@ def _sensitivity(variant: Variant, search: SearchSummary) -> Markup | None:
             item.kind,
             missing("not needed") if item.loss is None else f"{100 * item.loss:.2f} %",
             missing("does not run") if item.error is None else f"{item.error:.2e}",
+            missing("not needed") if item.gain_ms is None else f"{item.gain_ms:+.3f} ms",
         ]
         for item in search.sensitivity[:_SENSITIVE_SHOWN]
     ]
-    caption = f"Most sensitive in {variant.name}: what it costs at the outputs when it alone is int8"
-    return table(caption, ["Op", "Kind", "Agreement lost", "Noise to signal"], rows, numbers=(2, 3))
+    caption = f"Most sensitive in {variant.name}: what each costs and saves on this host when it alone is int8"
+    return table(caption, ["Op", "Kind", "Agreement lost", "Noise to signal", "Time saved"], rows, numbers=(2, 3, 4))

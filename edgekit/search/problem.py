@@ -56,13 +56,15 @@ class Tried:
 class UnitError:
     """What one unit does when it alone is int8: agreement lost, and noise-to-signal power of the worst output.
 
-    ``loss`` is None where larger errors lost nothing, so that it was not measured.
+    ``gain_ms``: the float file's fastest call less this file's, borders included; a unit alone often gains nothing.
+    ``loss`` and ``gain_ms`` are None where larger errors lost nothing, so that they were not measured.
     """
 
     unit: str
     kind: str
     loss: float | None
     error: float
+    gain_ms: float | None = None
 
 
 @dataclass

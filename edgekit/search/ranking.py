@@ -29,6 +29,7 @@ def rank_units(journal: Journal, base: Base, units: Sequence[Unit]) -> list[Unit
     problem = journal.problem
     errors: dict[str, float] = {}
     losses: dict[str, float] = {}
+    gains_ms: dict[str, float] = {}
 
     def alone(unit: Unit) -> Plan:
         return problem.decide(base, {op: "" for other in units if other is not unit for op in other.ops}, False)
@@ -42,16 +43,20 @@ def rank_units(journal: Journal, base: Base, units: Sequence[Unit]) -> list[Unit
         journal.tell(f"sensitivity of {unit.kind} {number + 1} of {len(units)}")
         trial = problem.run(base, alone(unit), _PROBES)
         errors[unit.name] = math.inf if trial.refusal else noise_to_signal(reference, trial)
+    float_ms = problem.run(base, None, None).fastest_ms
     ends = journal.allowance(_SHARE)
     for unit in sorted((unit for unit in units if unit.name in errors), key=lambda unit: -errors[unit.name]):
         harmless = len(losses) >= _HARMLESS and max(list(losses.values())[-_HARMLESS:]) < _TIE
         if harmless or time.monotonic() > ends:
             break
         journal.tell(f"what {unit.kind} {unit.name.split(';')[-1]} costs")
-        losses[unit.name] = _loss(journal, base, alone(unit))
+        trial = problem.run(base, alone(unit), None)
+        losses[unit.name] = math.inf if trial.refusal else problem.loss(trial)
+        if not trial.refusal:
+            gains_ms[unit.name] = float_ms - trial.fastest_ms
     ranked = sorted(units, key=lambda unit: (_steps(losses.get(unit.name, 0.0)), errors.get(unit.name, -1.0)))[::-1]
     journal.sensitivity = [
-        UnitError(unit.name, unit.kind, losses.get(unit.name), errors[unit.name])
+        UnitError(unit.name, unit.kind, losses.get(unit.name), errors[unit.name], gains_ms.get(unit.name))
         for unit in ranked
         if unit.name in errors
     ]

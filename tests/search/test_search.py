@@ -98,6 +98,8 @@ def test_a_poisoned_layer_is_found_at_the_outputs_and_little_else_stays_float(
     assert found["reached"]
     around = {"c2", "c3", "side"}  # the layers on both sides of the uneven tensor
     assert found["sensitivity"][0]["unit"] in around
+    assert found["sensitivity"][0]["loss"] > 0
+    assert isinstance(found["sensitivity"][0]["gain_ms"], float)
     plan = Plan.from_json((tmp_path / "out/plan.json").read_text())
     left = {item.op for item in plan.decisions if item.reason == SENSITIVE} & {"side", *(f"c{i}" for i in range(9))}
     assert left & around
