@@ -7,14 +7,12 @@ after warm-up calls by the program itself.
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from edgekit.artifact import digest
 from edgekit.devices.connection import crashed, last_words
+from edgekit.devices.program_session import Answer, ProgramSession, Shell
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.runtimes.benchmark_model import BenchmarkRun, parse
 
@@ -23,41 +21,18 @@ _SHELL_SIGNAL = 128
 _LAST_LINES = 8
 
 
-class Shell(Protocol):
-    """What this needs of a device."""
-
-    name: str
-
-    def push(self, path: Path) -> str: ...
-
-    def run(self, script: str, timeout_s: float = ...) -> Any: ...
-
-
-class BenchmarkSession:
+class BenchmarkSession(ProgramSession):
     """One .tflite file, run by the program at ``binary``, which must be built for the device's processor."""
 
     def __init__(self, device: Shell, artifact: str, binary: Path) -> None:
-        self.device = device
-        self.artifact = artifact
+        answers: dict[str, Answer] = {
+            "load": self._load, "outputs": self._outputs, "warmup": self._warmup, "group": self._group,
+            "ops": self._ops,
+        }  # fmt: skip
+        super().__init__(device, artifact, answers)
         self.binary = binary
         self._command = ""
         self._loaded: BenchmarkRun | None = None
-        self._commands: dict[str, Callable[..., dict[str, Any]]] = {
-            "load": self._load, "outputs": self._outputs, "warmup": self._warmup, "group": self._group,
-            "ops": self._ops, "usage": self._usage, "memory": self._memory,
-        }  # fmt: skip
-
-    def __enter__(self) -> BenchmarkSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing runs between two questions."""
-
-    def ask(self, command: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
-        """Answer as an agent would; see ``edgekit.devices.Session``. What the program cannot say is absent."""
-        return self._commands[command](timeout_s, **arguments)
 
     def _load(self, timeout_s: float, path: Path, format: str, threads: int, **_unused: Any) -> dict[str, Any]:
         if format != "tflite":
@@ -95,12 +70,6 @@ class BenchmarkSession:
 
     def _ops(self, timeout_s: float, **_unused: Any) -> dict[str, Any]:
         raise StageError(f"{self.artifact}: benchmark_model was not asked for per-op times")
-
-    def _usage(self, timeout_s: float) -> dict[str, Any]:
-        return {"clock_s": time.monotonic(), "busy_s": None, "own_s": 0.0}
-
-    def _memory(self, timeout_s: float) -> dict[str, Any]:
-        return {"peak_bytes": 0}
 
     def _run(self, timeout_s: float, *, times: int, calls: int, warmup: int, limit_s: float) -> list[BenchmarkRun]:
         """Start the program ``times`` times, or until the limit; each makes ``calls`` timed calls."""

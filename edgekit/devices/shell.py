@@ -126,7 +126,9 @@ class ShellDevice:
             quoted = shlex.quote(there)
             patience_s = _COMMAND_S + path.stat().st_size / _SLOWEST_BYTES_PER_S
             with path.open("rb") as content:
-                done = self.run(f"cat > {quoted} && sha256sum {quoted}", patience_s, content)
+                # Read also what the disk does not take: adb loses the last words of a shell that stops reading.
+                script = f"cat > {quoted} && sha256sum {quoted}; s=$?; cat > /dev/null; exit $s"
+                done = self.run(script, patience_s, content)
             self._check_copy(path, sha256, done)
             self._pushed[sha256] = there
         return self._pushed[sha256]

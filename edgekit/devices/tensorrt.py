@@ -11,16 +11,14 @@ import json
 import re
 import shlex
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from edgekit.devices.benchmark import Shell
 from edgekit.devices.connection import last_words
+from edgekit.devices.program_session import Answer, ProgramSession, Shell
 from edgekit.errors import RuntimeMissingError, StageError, UnsupportedError
 
 RUNTIME = "TensorRT"
@@ -34,32 +32,18 @@ _FLOAT16 = 1e-2  # of an output's range: engines compute in float16
 _LAST_LINES = 8
 
 
-class TrtexecSession:
+class TrtexecSession(ProgramSession):
     """One .onnx file as an engine on the device."""
 
     def __init__(self, device: Shell, artifact: str, folder: str) -> None:
-        self.device = device
-        self.artifact = artifact
+        answers: dict[str, Answer] = {
+            "load": self._load, "outputs": self._shown, "warmup": self._warmup, "group": self._group, "ops": self._ops,
+        }  # fmt: skip
+        super().__init__(device, artifact, answers)
         self.folder = folder
         self._program = ""
         self._engine = ""
         self._outputs: list[dict[str, Any]] = []
-        self._commands: dict[str, Callable[..., dict[str, Any]]] = {
-            "load": self._load, "outputs": self._shown, "warmup": self._warmup, "group": self._group,
-            "ops": self._ops, "usage": self._usage, "memory": self._memory,
-        }  # fmt: skip
-
-    def __enter__(self) -> TrtexecSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing runs between two questions."""
-
-    def ask(self, command: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
-        """Answer as an agent would; see ``edgekit.devices.Session``. What trtexec does not say is absent."""
-        return self._commands[command](timeout_s, **arguments)
 
     def _load(self, timeout_s: float, path: Path, format: str, inputs: Path | None, **_unused: Any) -> dict[str, Any]:
         if format != "onnx":
@@ -103,12 +87,6 @@ class TrtexecSession:
         return {
             "ops": [{"name": one["name"], "kind": "layer", "ms": one["averageMs"]} for one in layers if "name" in one]
         }
-
-    def _usage(self, timeout_s: float) -> dict[str, Any]:
-        return {"clock_s": time.monotonic(), "busy_s": None, "own_s": 0.0}
-
-    def _memory(self, timeout_s: float) -> dict[str, Any]:
-        return {"peak_bytes": 0}
 
     def _find(self) -> str:
         found = self.device.run(_PROGRAMS)
