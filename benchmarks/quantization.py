@@ -114,7 +114,7 @@ def compare(
         _tell(f"{config.model.path.name}: {peer.tool}, {peer.setting}")
         rows.append(_made_by(peer, floats[peer.format], out, python))
     for path in sorted(Path(build, "variants").iterdir()) if build else ():
-        if path.suffix[1:] in FORMATS:
+        if path.suffix[1:] in FORMATS and "int8" in path.stem and not path.stem.endswith(".float"):
             rows.append(Row("edgekit", path.stem, path.suffix[1:], path))
     for index, row in enumerate(rows):
         if row.path is not None:
