@@ -74,5 +74,5 @@ def _sensitivity(variant: Variant, search: SearchSummary) -> Markup | None:
         ]
         for item in search.sensitivity[:_SENSITIVE_SHOWN]
     ]
-    caption = f"Most sensitive in {variant.name}: what each costs and saves on this host when it alone is int8"
+    caption = f"Most sensitive in {variant.name}: when it alone is int8 (times not interleaved, a hint)"
     return table(caption, ["Op", "Kind", "Agreement lost", "Noise to signal", "Time saved"], rows, numbers=(2, 3, 4))

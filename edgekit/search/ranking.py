@@ -47,7 +47,10 @@ def rank_units(journal: Journal, base: Base, units: Sequence[Unit]) -> list[Unit
     ends = journal.allowance(_SHARE)
     for unit in sorted((unit for unit in units if unit.name in errors), key=lambda unit: -errors[unit.name]):
         harmless = len(losses) >= _HARMLESS and max(list(losses.values())[-_HARMLESS:]) < _TIE
-        if harmless or time.monotonic() > ends:
+        if harmless:
+            break
+        if time.monotonic() > ends:
+            journal.complete = False
             break
         journal.tell(f"what {unit.kind} {unit.name.split(';')[-1]} costs")
         trial = problem.run(base, alone(unit), None)
