@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -77,6 +77,10 @@ class Call:
         index = self.weight(weight)
         if index is not None:
             self.recorder.axis(self.key, index, axis, role, ids)
+
+
+Rule = Callable[[Call], list[IntArray]]
+"""Follows the channels through one call: one vector of ids per output."""
 
 
 def positions(shape: Shape) -> int:
