@@ -16,7 +16,7 @@ demo: .venv/.installed ## compress the sample detector for four boards, and writ
 	@echo "The report: $(CURDIR)/$(DEMO)/report.html"
 
 test: .venv/.installed ## run every test, the slow ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: .venv/.installed ## lint, format, types and architecture
 	$(BIN)/python -m ruff check .

@@ -1,18 +1,47 @@
-"""Keep TensorFlow's native log out of the test output, here and in every child process."""
+"""What all tests share. TensorFlow's native log is kept out of the output, here and in every child process.
+
+``make test`` runs the tests in as many processes as the machine has cores and memory for, plain ``pytest`` in one.
+So that a new test does not disturb its neighbours:
+
+- Files belong in ``tmp_path``, nothing is written into the checkout, and ports are asked of the kernel.
+- A finished build comes from ``finished``, which is made once for all workers; a test changes a copy of it.
+- A file's tests run in one worker, so a module fixture is made once. Files that need the one thing of a machine, such
+  as a folder with a fixed name, are named in ``workers.TOGETHER``.
+- A neighbour may take a core at any moment: wait for an event, not for a time, and expect no speed.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
+import workers
 from project import ONE_EPOCH, edgekit, fashion
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return workers.fitting()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: workers.Producer) -> workers.InGroups:
+    return workers.InGroups(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        workers.long_ones_first(items)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe whose folder holds a finished build, ``out``, made with pruning. Tests change copies of it only."""
-    folder = fashion(tmp_path_factory.mktemp("finished") / "fashion", ONE_EPOCH)
-    done = edgekit("build", "-c", folder, "-o", folder / "out")
-    assert done.code == 0, done.err
-    return folder
+
+    def make(folder: Path) -> None:
+        recipe = fashion(folder / "fashion", ONE_EPOCH)
+        done = edgekit("build", "-c", recipe, "-o", recipe / "out")
+        assert done.code == 0, done.err
+
+    return workers.made_once(tmp_path_factory, "finished", make) / "fashion"
