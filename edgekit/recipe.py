@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +25,7 @@ DataKind = Literal["coco", "imagefolder", "npz"]
 Precision = Literal["float32", "float16", "int8", "int8-weights"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+_TYPE_TAG = re.compile(r"^(constrained-|literal\[|int$|float$|str$)")  # how pydantic tells members of a union apart
 Pixels = Annotated[int, Field(ge=1)]
 
 
@@ -120,9 +123,16 @@ class PruneTable(Table):
     enabled: bool = True
     keep_macs: float = Field(0.5, gt=0, lt=1, description="share of the multiply-accumulates that stays")
     importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
-    round_to: int = Field(16, ge=1, description="channel counts become multiples of this")
+    cost: Literal["macs", "parameters", "uniform"] = Field("macs", description="what a channel is to save the most of")
+    round_to: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        16, description='channel counts become multiples of this; "auto": of what the cost says is worth it'
+    )
     min_channels: int = Field(16, ge=1)
     max_layer_cut: float = Field(0.5, gt=0, lt=1, description="largest share of one layer's channels removed")
+    limits: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        {}, description='the same for some layers, by name or pattern: limits = {"stem*" = 0.25}'
+    )
+    protect: tuple[str, ...] = Field((), description='layers never narrowed, by name or pattern: protect = ["head*"]')
     epochs: int = Field(12, ge=0, description="recovery epochs; 0 leaves the cut network as it is")
     batch: int = Field(8, ge=1)
     learning_rate: Positive = 1.5e-3
@@ -237,7 +247,7 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = _explain(error.errors())
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
         raise RecipeError(
             f"{path} has {count}:\n" + "\n".join(f"  {line}" for line in lines),
@@ -261,16 +271,26 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _explain(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "the file"
+def _explain(items: Sequence[Any]) -> list[str]:
+    """Return a line for each mistake; a value that may be of several types breaks a rule of each."""
+    wrong: dict[tuple[Any, ...], list[Any]] = {}
+    for item in items:
+        place = tuple(part for part in item["loc"] if not _TYPE_TAG.search(str(part)))
+        wrong.setdefault(place, []).append(item)
+    return [_line(place, found) for place, found in wrong.items()]
+
+
+def _line(place: tuple[Any, ...], items: list[Any]) -> str:
+    where, item = ".".join(str(part) for part in place) or "the file", items[0]
     if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(item["loc"][-1]), _siblings(item["loc"]), n=1)
+        close = difflib.get_close_matches(str(place[-1]), _siblings(place), n=1)
         return f"{where}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
     if item["type"] == "missing":
         return f"{where}: is needed and missing"
     found = item.get("input")
     shown = "" if isinstance(found, dict) else f" (found {found!r})"
-    return f"{where}: {item['msg'].removeprefix('Value error, ')}{shown}"
+    messages = [one["msg"].removeprefix("Value error, ") for one in items]
+    return f"{where}: {' or '.join(dict.fromkeys(messages))}{shown}"
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:

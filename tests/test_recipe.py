@@ -66,7 +66,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     assert sorted(mistakes(tmp_path, text)) == [
         "prune.epochs: Input should be greater than or equal to 0 (found -1)",
         "prune.keep_mac: unknown key; did you mean 'keep_macs'?",
-        "prune.round_to: Input should be a valid integer, unable to parse string as an integer (found 'x')",
+        "prune.round_to: Input should be a valid integer, unable to parse string as an integer or Input should"
+        " be 'auto' (found 'x')",
         "quantise: unknown key; did you mean 'quantize'?",
     ]
 

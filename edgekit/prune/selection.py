@@ -1,16 +1,19 @@
-"""Choose which units go: the least important per multiply-accumulate saved, in hardware-sized steps."""
+"""Choose which units go: the least important per unit of cost saved, in hardware-sized steps."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.prune.cost import Cost
 from edgekit.prune.graph import Block, BoolArray, ChannelGraph
+from edgekit.prune.ledger import Ledger
+from edgekit.prune.limits import largest_cuts
 
 
 @dataclass(frozen=True)
@@ -23,21 +26,37 @@ class Width:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What the network costs before and after, and what it was to cost at most."""
+
+    name: str
+    unit: str
+    before: float
+    after: float
+    target: float
+
+    @property
+    def share(self) -> float:
+        return self.after / self.before if self.before else 1.0
+
+
+@dataclass(frozen=True)
 class Selection:
-    """The units that stay, and what that makes of the model."""
+    """The units that stay, and what that makes of the model. ``loss``: the importance gone, of all there was."""
 
     kept: tuple[int, ...]
     widths: tuple[Width, ...]
+    cost: Spent
+    loss: float
     macs_before: int
     macs_after: int
     params_before: int
     params_after: int
-    target_macs: int
 
     @property
     def reached(self) -> bool:
-        """Say whether the MAC target was met; limits per layer can make it unreachable."""
-        return self.macs_after <= self.target_macs
+        """Say whether the target was met; limits per layer can make it unreachable."""
+        return self.cost.after <= self.cost.target
 
     def mask(self, graph: ChannelGraph) -> BoolArray:
         """Return the kept units as a mask over all units of the graph."""
@@ -51,8 +70,13 @@ class Selection:
             "macs_before": self.macs_before,
             "macs_after": self.macs_after,
             "macs_kept": self.macs_after / self.macs_before if self.macs_before else 1.0,
-            "target_macs": self.target_macs,
+            "cost": self.cost.name,
+            "cost_unit": self.cost.unit,
+            "cost_before": self.cost.before,
+            "cost_after": self.cost.after,
+            "cost_target": self.cost.target,
             "target_reached": self.reached,
+            "importance_lost": self.loss,
             "params_before": self.params_before,
             "params_after": self.params_after,
             "units_kept": len(self.kept),
@@ -65,39 +89,49 @@ class Selection:
 def select(
     graph: ChannelGraph,
     importance: npt.NDArray[Any],
-    keep_macs: float,
-    round_to: int = 8,
+    cost: Cost,
+    keep: float,
+    *,
+    keep_of: Cost | None = None,
+    round_to: int | Literal["auto"] = 8,
     min_channels: int = 8,
     max_layer_cut: float = 0.5,
+    limits: Mapping[str, float] | None = None,
+    protect: Sequence[str] = (),
 ) -> Selection:
-    """Remove chunks of channels until at most ``keep_macs`` (0..1) of the MACs are left, or nothing may go.
+    """Remove chunks of channels until at most ``keep`` (0..1) of the cost is left, or nothing may go.
 
-    importance: (units,). Every step takes the chunk, down to the next multiple of ``round_to`` of some block,
-    with the least sum of importance per MAC saved; ties go to the earlier block. What the last step saved
-    beyond the target is given back where possible. No block falls below ``min_channels`` (rounded up to
-    ``round_to``) or loses over ``max_layer_cut`` of its width; narrower blocks are left alone.
+    importance: (units,). Every step narrows some block to a lower multiple of ``round_to`` ("auto": the cost's
+    own step), the one with the least sum of importance per ``cost`` saved; ties go to the earlier block. What
+    the last step saved beyond the target is given back where possible. ``keep_of``: what ``keep`` is a share of,
+    where that is another cost. No block falls below ``min_channels`` (rounded up to ``round_to``) or loses over
+    ``max_layer_cut`` of its width, or what ``limits`` and ``protect`` say of its layers (``largest_cuts``);
+    narrower blocks are left alone.
     """
-    costs = _Costs(graph)
-    ladders = [_ladder(block, importance, round_to, min_channels, max_layer_cut) for block in graph.blocks]
-    before = costs.macs([ladder.widths[0] for ladder in ladders])
-    target = math.floor(keep_macs * before)
-    rungs = _descend(costs, ladders, target)
-    rungs = _climb_back(costs, ladders, rungs, target)
-    left = [ladder.widths[rung] for ladder, rung in zip(ladders, rungs, strict=True)]
+    step = cost.step if round_to == "auto" else round_to
+    cuts = largest_cuts(graph, max_layer_cut, limits or {}, protect)
+    ladders = [
+        _ladder(block, importance, step, min_channels, cut) for block, cut in zip(graph.blocks, cuts, strict=True)
+    ]
+    search = _Search(graph, cost, keep_of or cost, ladders, keep)
+    search.descend()
+    search.climb_back()
+    left = [ladder.widths[rung] for ladder, rung in zip(ladders, search.rungs, strict=True)]
     kept = sorted(unit for ladder, width in zip(ladders, left, strict=True) for unit in ladder.units[-width:])
-    widths = tuple(
-        Width(block.layers, len(block.units), width) for block, width in zip(graph.blocks, left, strict=True)
-    )
     mask = np.zeros(graph.unit_count, dtype=np.bool_)
     mask[kept] = True
+    whole = float(np.sum(importance, dtype=np.float64))
     return Selection(
         kept=tuple(kept),
-        widths=widths,
-        macs_before=before,
+        widths=tuple(
+            Width(block.layers, len(block.units), width) for block, width in zip(graph.blocks, left, strict=True)
+        ),
+        cost=search.spent(),
+        loss=float(np.sum(importance[~mask], dtype=np.float64)) / whole if whole else 0.0,
+        macs_before=graph.macs(),
         macs_after=graph.macs(mask),
         params_before=graph.params(),
         params_after=graph.params(mask),
-        target_macs=target,
     )
 
 
@@ -107,96 +141,99 @@ class _Ladder:
 
     widths: tuple[int, ...]
     units: tuple[int, ...]
-    losses: tuple[float, ...]  # summed importance of the chunk between a width and the next
+    lost: tuple[float, ...]  # summed importance of what is gone at each width
 
 
 def _ladder(
-    block: Block, importance: npt.NDArray[Any], round_to: int, min_channels: int, max_layer_cut: float
+    block: Block, importance: npt.NDArray[Any], round_to: int, min_channels: int, largest_cut: float
 ) -> _Ladder:
     units = sorted(block.units, key=lambda unit: (float(importance[unit]), unit))
     widths = [len(units)]
-    floor = _floor(len(units), round_to, min_channels, max_layer_cut)
+    floor = _floor(len(units), round_to, min_channels, largest_cut)
     while widths[-1] > floor:
         widths.append(max((widths[-1] - 1) // round_to * round_to, floor))
-    losses = tuple(
-        float(np.sum(importance[units[len(units) - wide : len(units) - narrow]], dtype=np.float64))
-        for wide, narrow in pairwise(widths)
-    )
-    return _Ladder(tuple(widths), tuple(units), losses)
+    lost = tuple(float(np.sum(importance[units[: len(units) - width]], dtype=np.float64)) for width in widths)
+    return _Ladder(tuple(widths), tuple(units), lost)
 
 
-def _floor(width: int, round_to: int, min_channels: int, max_layer_cut: float) -> int:
+def _floor(width: int, round_to: int, min_channels: int, largest_cut: float) -> int:
     """Return the least width a block may get; never more than it has."""
-    least = max(min_channels, math.ceil((1.0 - max_layer_cut) * width - 1e-9), 1)
+    least = max(min_channels, math.ceil((1.0 - largest_cut) * width - 1e-9), 1)
     return min(width, math.ceil(least / round_to) * round_to)
 
 
-def _descend(costs: _Costs, ladders: list[_Ladder], target: int) -> list[int]:
-    """Take the cheapest next chunk, again and again, until the target is met or no chunk is left."""
-    rungs = [0] * len(ladders)
-    current = costs.macs([ladder.widths[0] for ladder in ladders])
-    while current > target:
+@dataclass(frozen=True, order=True)
+class _Step:
+    """One block to another rung of its ladder; the least is the best."""
+
+    price: float
+    block: int
+    rung: int
+
+
+class _Search:
+    """Greedy descent to the target, with what each step would save kept up to date."""
+
+    def __init__(self, graph: ChannelGraph, cost: Cost, target_cost: Cost, ladders: list[_Ladder], keep: float) -> None:
+        self.ladders = ladders
+        self.rungs = [0] * len(ladders)
+        self._ledger = Ledger(graph, cost)
+        self._target_ledger = self._ledger if target_cost is cost else Ledger(graph, target_cost)
+        self._target_cost = target_cost
+        self._before = self._target_ledger.total
+        self._target = keep * self._before
+
+    def spent(self) -> Spent:
+        cost = self._target_cost
+        return Spent(cost.name, cost.unit, self._before, self._target_ledger.total, self._target)
+
+    def descend(self) -> None:
+        """Take the cheapest step down, again and again, until the target is met or none saves anything."""
+        steps = {block: self._best_down(block) for block in range(len(self.ladders))}
+        while self._target_ledger.total > self._target:
+            found = [step for step in steps.values() if step is not None]
+            if not found:
+                return
+            best = min(found)
+            for block in self._take(best):
+                steps[block] = self._best_down(block)
+
+    def climb_back(self) -> None:
+        """Give chunks back while the target still holds: the last step down often overshoots by percents."""
+        while True:
+            room = self._target - self._target_ledger.total
+            steps = [step for block in range(len(self.ladders)) for step in self._ups(block, room)]
+            if room < 0 or not steps:
+                return
+            self._take(min(steps))
+
+    def _best_down(self, block: int) -> _Step | None:
+        """Return the lower rung with the least importance per cost; one may cost more than the one below it."""
+        ladder, here = self.ladders[block], self.rungs[block]
         steps = []
-        for block, ladder in enumerate(ladders):
-            if rungs[block] < len(ladder.losses):
-                macs = costs.macs(_moved(ladders, rungs, block, +1))
-                if macs < current:
-                    steps.append((ladder.losses[rungs[block]] / (current - macs), block, macs))
-        if not steps:
-            break
-        _, block, current = min(steps)
-        rungs[block] += 1
-    return rungs
+        for rung in range(here + 1, len(ladder.widths)):
+            saved = -self._ledger.change(block, ladder.widths[rung] - ladder.widths[here])
+            if saved > 0:
+                steps.append(_Step((ladder.lost[rung] - ladder.lost[here]) / saved, block, rung))
+        return min(steps, default=None)
 
-
-def _climb_back(costs: _Costs, ladders: list[_Ladder], rungs: list[int], target: int) -> list[int]:
-    """Give chunks back while the target still holds: the last step down often overshoots by percents."""
-    current = costs.macs(_moved(ladders, rungs, 0, 0)) if ladders else 0
-    while True:
+    def _ups(self, block: int, room: float) -> list[_Step]:
+        ladder, here = self.ladders[block], self.rungs[block]
         steps = []
-        for block, ladder in enumerate(ladders):
-            if rungs[block] > 0:
-                macs = costs.macs(_moved(ladders, rungs, block, -1))
-                if current < macs <= target:
-                    steps.append((-ladder.losses[rungs[block] - 1] / (macs - current), block, macs))
-        if not steps:
-            return rungs
-        _, block, current = min(steps)
-        rungs = [rung - (index == block) for index, rung in enumerate(rungs)]
+        for rung in range(here):
+            channels = ladder.widths[rung] - ladder.widths[here]
+            if self._target_ledger.change(block, channels) <= room:
+                added = self._ledger.change(block, channels)
+                gained = ladder.lost[here] - ladder.lost[rung]
+                steps.append(_Step(-gained / added if added > 0 else -math.inf, block, rung))
+        return steps
 
-
-def _moved(ladders: list[_Ladder], rungs: list[int], block: int, step: int) -> list[int]:
-    return [
-        ladder.widths[rung + (step if index == block else 0)]
-        for index, (ladder, rung) in enumerate(zip(ladders, rungs, strict=True))
-    ]
-
-
-class _Costs:
-    """MACs as a function of block widths: units of a block are interchangeable, so counts suffice."""
-
-    def __init__(self, graph: ChannelGraph) -> None:
-        block_of = np.full(graph.unit_count + 1, -1, dtype=np.int64)  # the last entry serves unit -1
-        for index, block in enumerate(graph.blocks):
-            block_of[list(block.units)] = index
-        sizes = np.array([len(block.units) for block in graph.blocks], dtype=np.int64)
-
-        def per_unit(units: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
-            blocks = block_of[units]
-            counts = np.bincount(blocks[blocks >= 0], minlength=len(sizes))
-            return int(np.count_nonzero(blocks < 0)), counts // np.maximum(sizes, 1)
-
-        inputs = [per_unit(term.inputs) for term in graph.mac_terms]
-        outputs = [per_unit(term.outputs) for term in graph.mac_terms]
-        shape = (len(graph.mac_terms), len(sizes))
-        self._fixed_in = np.array([fixed for fixed, _ in inputs], dtype=np.int64)
-        self._fixed_out = np.array([fixed for fixed, _ in outputs], dtype=np.int64)
-        self._per_in = np.array([counts for _, counts in inputs], dtype=np.int64).reshape(shape)
-        self._per_out = np.array([counts for _, counts in outputs], dtype=np.int64).reshape(shape)
-        self._factors = np.array([term.factor for term in graph.mac_terms], dtype=np.int64)
-
-    def macs(self, widths: list[int]) -> int:
-        vector = np.array(widths, dtype=np.int64)
-        inputs = self._fixed_in + self._per_in @ vector
-        outputs = self._fixed_out + self._per_out @ vector
-        return int(np.sum(self._factors * inputs * outputs))
+    def _take(self, step: _Step) -> set[int]:
+        """Go there and return the blocks whose steps are worth something else now."""
+        ladder = self.ladders[step.block]
+        channels = ladder.widths[step.rung] - ladder.widths[self.rungs[step.block]]
+        self.rungs[step.block] = step.rung
+        self._ledger.move(step.block, channels)
+        if self._target_ledger is not self._ledger:
+            self._target_ledger.move(step.block, channels)
+        return self._ledger.neighbours(step.block)

@@ -15,6 +15,7 @@ from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.prune import surgery
+from edgekit.prune.cost import COUNTED, Macs
 from edgekit.prune.functional import as_functional
 from edgekit.prune.graph import analyze
 from edgekit.prune.importance import IMPORTANCE
@@ -63,8 +64,8 @@ def run(
     progress(0.05, f"ranking {graph.unit_count} channel groups")
     ranking = IMPORTANCE[settings["importance"]](original, graph, few, settings["seed"])
     selection = select(
-        graph, ranking, settings["keep_macs"],
-        round_to=settings["round_to"], min_channels=settings["min_channels"], max_layer_cut=settings["max_layer_cut"],
+        graph, ranking, COUNTED[settings["cost"]](), settings["keep_macs"], keep_of=Macs(),
+        **{name: settings[name] for name in ("round_to", "min_channels", "max_layer_cut", "limits", "protect")},
     )  # fmt: skip
     if selection.macs_after >= selection.macs_before:
         reasons = "; ".join(sorted({item.reason for item in graph.frozen})[:3])

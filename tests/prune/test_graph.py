@@ -8,6 +8,7 @@ import prune_graphs
 import pytest
 
 from edgekit.errors import UnsupportedError
+from edgekit.prune.cost import Macs
 from edgekit.prune.functional import copy_model, weight_array
 from edgekit.prune.graph import ChannelGraph, analyze
 from edgekit.prune.importance import l2
@@ -142,7 +143,7 @@ def test_a_lambda_is_refused() -> None:
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Dense(32)(x)))
     graph = analyze(model)
     with pytest.raises(UnsupportedError, match="cannot be rebuilt"):
-        prune(model, graph, select(graph, l2(model, graph, {}, 0), 0.5))
+        prune(model, graph, select(graph, l2(model, graph, {}, 0), Macs(), 0.5))
 
 
 @pytest.mark.parametrize("name", prune_graphs.GRAPHS)

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from edgekit.errors import StageError
+from edgekit.prune.cost import Macs
 from edgekit.prune.distillation import Distillation
 from edgekit.prune.functional import weight_array
 from edgekit.prune.graph import analyze
@@ -35,7 +36,7 @@ def pair(name: str, count: int = 64) -> tuple[keras.Model, keras.Model, dict[str
     """Build a model, its pruned half and samples for both."""
     teacher = prune_graphs.build(name)
     graph = analyze(teacher)
-    selection = select(graph, IMPORTANCE["l2"](teacher, graph, {}, 0), 0.5)
+    selection = select(graph, IMPORTANCE["l2"](teacher, graph, {}, 0), Macs(), 0.5)
     return teacher, prune(teacher, graph, selection), prune_graphs.samples(teacher, count)
 
 

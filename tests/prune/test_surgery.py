@@ -9,6 +9,7 @@ import numpy as np
 import prune_graphs
 import pytest
 
+from edgekit.prune.cost import Macs
 from edgekit.prune.functional import weight_array
 from edgekit.prune.graph import ChannelGraph, analyze
 from edgekit.prune.importance import IMPORTANCE
@@ -30,7 +31,7 @@ def cut(name: str, keep_macs: float = 0.5) -> tuple[keras.Model, ChannelGraph, S
     model = prune_graphs.build(name)
     graph = analyze(model)
     order = IMPORTANCE["random"](model, graph, {}, 0)
-    selection = select(graph, order, keep_macs, round_to=8, min_channels=8)
+    selection = select(graph, order, Macs(), keep_macs, round_to=8, min_channels=8)
     return model, graph, selection, prune(model, graph, selection)
 
 
@@ -82,7 +83,7 @@ def test_pruned_model_saves_and_loads_in_safe_mode(name: str, tmp_path: Path) ->
 def test_pruning_a_pruned_model_again_works() -> None:
     _, _, first, pruned = cut("residual_se_conv", 0.7)
     graph = analyze(pruned)
-    second = select(graph, IMPORTANCE["l2"](pruned, graph, {}, 0), 0.5)
+    second = select(graph, IMPORTANCE["l2"](pruned, graph, {}, 0), Macs(), 0.5)
     smaller = prune(pruned, graph, second)
     assert verify_exact(pruned, graph, second, smaller, prune_graphs.samples(pruned)) <= EXACT
     assert second.macs_after < first.macs_after
