@@ -196,6 +196,7 @@ def known_digest(path: Path) -> str:
 # What of edgekit's own code a stage's results depend on, besides the stage's folder.
 _SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "runtimes", "devices")
 _ALSO = {
+    "prune": ("convert", "profile"),  # layers are timed as files
     "quantize": ("search", "convert"),  # a search emits what it tries
     "finetune": ("search", "quantize", "convert", "prune"),
     "diagnose": ("quantize",),

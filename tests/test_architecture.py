@@ -70,6 +70,13 @@ CENTRAL = {"edgekit.report.schema"}  # data that every layer may hold
 # What one folder may know of another that it would otherwise have no business with: the central types.
 SHARED = {
     "convert": {"edgekit.quantize.plan"},
+    # layers are timed as what a build makes of them, the way a build times
+    "prune": {
+        "edgekit.convert.float_graph",
+        "edgekit.convert.tflite",
+        "edgekit.profile.latency",
+        "edgekit.profile.schedule",
+    },
     "profile": {"edgekit.report.schema"},
     "report": {"edgekit.profile.gains", "edgekit.profile.wording"},
 }
