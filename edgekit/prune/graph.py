@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgekit.prune.channels import Channels, IntArray
 from edgekit.prune.functional import as_functional, inner_graph, nodes_in_order, operations
-from edgekit.prune.recorder import Call, Flow, Recorder, opaque
+from edgekit.prune.recorder import Call, Flow, Recorder, Shape, opaque
 from edgekit.prune.rules import RULES
 
 Role = Literal["out", "in", "scale", "through"]
@@ -61,6 +61,25 @@ class MacTerm:
         return self.factor * count_kept(self.inputs, kept) * count_kept(self.outputs, kept)
 
 
+@dataclass(frozen=True, eq=False)
+class Flowing:
+    """A tensor that an operation reads or makes: its shape, batch first, and the unit of each channel."""
+
+    shape: Shape
+    units: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Operated:
+    """One call of one operation, and which of ``ChannelGraph.mac_terms`` are its."""
+
+    layer: str
+    operation: Any
+    inputs: tuple[Flowing, ...]
+    outputs: tuple[Flowing, ...]
+    terms: range
+
+
 @dataclass(frozen=True)
 class Block:
     """Interchangeable units, in channel order, and the layers that produce them."""
@@ -88,6 +107,7 @@ class ChannelGraph:
     fields: tuple[ConfigField, ...]
     mac_terms: tuple[MacTerm, ...]
     weight_shapes: dict[str, tuple[tuple[int, ...], ...]]
+    calls: tuple[Operated, ...]
 
     def all_kept(self) -> BoolArray:
         return np.ones(self.unit_count, dtype=np.bool_)
@@ -159,8 +179,11 @@ def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, IntArray], pr
             outputs = [inside[id(tensor)] for tensor in inner.outputs]
         else:
             shapes = [tuple(tensor.shape) for tensor in node.output_tensors]
+            first = len(recorder.macs)
             call = Call(recorder, key, operation, inputs, shapes, node.arguments.args, node.arguments.kwargs)
             outputs = _apply_rule(call)
+            made = [Flow(*flow) for flow in zip(shapes, outputs, strict=True)]
+            recorder.calls.append((key, operation, inputs, made, range(first, len(recorder.macs))))
         for tensor, ids in zip(node.output_tensors, outputs, strict=True):
             flows[id(tensor)] = ids
 
@@ -207,7 +230,17 @@ def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
         for key, layer in operations(model).items()
         if isinstance(layer, keras.Layer)
     }
-    return ChannelGraph(len(free), _blocks(axes, len(free)), frozen, axes, fields, terms, shapes)
+    calls = tuple(
+        Operated(
+            layer,
+            operation,
+            tuple(Flowing(flow.shape, units(flow.ids)) for flow in inputs),
+            tuple(Flowing(flow.shape, units(flow.ids)) for flow in outputs),
+            owned,
+        )
+        for layer, operation, inputs, outputs, owned in recorder.calls
+    )
+    return ChannelGraph(len(free), _blocks(axes, len(free)), frozen, axes, fields, terms, shapes, calls)
 
 
 def _frozen_reason(channels: Channels, ids: IntArray) -> str | None:

@@ -33,6 +33,7 @@ class Recorder:
     fields: dict[tuple[str, str, int | None], IntArray] = field(default_factory=dict)
     produced: dict[str, IntArray] = field(default_factory=dict)
     macs: list[tuple[str, int, IntArray, IntArray]] = field(default_factory=list)
+    calls: list[tuple[str, Any, list[Flow], list[Flow], range]] = field(default_factory=list)
 
     def axis(self, layer: str, weight: int, axis: int, role: str, ids: IntArray) -> None:
         """Record that the positions of one weight axis are the channels ``ids``."""
