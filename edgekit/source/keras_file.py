@@ -63,6 +63,24 @@ def read_hdf5(path: Path) -> Contents:
     return _contents(found, Weights(weights.parameters, has_optimizer=trained))
 
 
+def compiled_loss(path: Path) -> Any:
+    """Return the loss of a `.keras` or `.h5` file's compile configuration as plain data; None where it holds none.
+
+    Raises RecipeError for a damaged file.
+    """
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                config = _parse(archive.read(_CONFIG), path)
+                compiled = config.get("compile_config") if isinstance(config, dict) else None
+        else:
+            with h5py.File(path, "r") as file:
+                compiled = _parse(file.attrs.get("training_config", "null"), path)
+    except (*_ZIP_DAMAGE, *_HDF5_DAMAGE) as error:
+        raise RecipeError(f"{path} is not a readable model file: {_short(error)}", _SAVE_AGAIN) from error
+    return compiled.get("loss") if isinstance(compiled, dict) else None
+
+
 def _contents(layers: tuple[str, ...], weights: Weights) -> Contents:
     warnings = []
     if weights.has_optimizer:
