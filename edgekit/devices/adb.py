@@ -11,10 +11,12 @@ import re
 import shlex
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from edgekit.devices.connection import last_words
+from edgekit.devices.pulse import SILENCE_S, SILENT
 from edgekit.devices.shell import ShellDevice
 from edgekit.errors import (
     DependencyError,
@@ -75,9 +77,22 @@ class AdbWire:
         which = ["-s", self.serial] if self.serial else []
         return [*program(), *which, "shell", "-T", f"exec sh -c {shlex.quote(script)}"]
 
+    def revive(self, timeout_s: float) -> None:
+        """Have adb connect anew over the network; what hangs on a cable it finds by itself."""
+        if ":" not in self.serial:
+            return
+        for words in (["-s", self.serial, "reconnect"], ["connect", self.serial]):
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run([*program(), *words], capture_output=True, timeout=max(0.1, timeout_s / 2))
+
     def failure(self, status: int, stderr: list[str], *, attached: bool) -> DeviceError:
         """Tell the kinds of failure apart by adb's words."""
         said = "\n".join(stderr)
+        if attached and SILENT in stderr:
+            return DroppedError(
+                f"{self.name}: it answered nothing for {SILENCE_S:.0f} s",
+                "It froze, or the network broke: check both, then run this again.",
+            )
         if attached:
             return DroppedError(
                 f"{self.name}: the device was unplugged, or its adb ended{last_words(stderr[-2:])}",

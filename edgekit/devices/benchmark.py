@@ -78,7 +78,7 @@ class BenchmarkSession(ProgramSession):
             f"e=$(($(date +%s) + {max(1, round(limit_s))})); n=0; "
             f"while [ $n -lt {times} ]; do {one} || exit $?; n=$((n + 1)); [ $(date +%s) -lt $e ] || break; done"
         )
-        done = self.device.run(script, timeout_s + limit_s)
+        done = self.device.run(script, timeout_s + limit_s, once=True)
         said = done.stdout.decode("utf-8", "replace")
         runs = parse(said)
         lines = [*said.splitlines(), *done.stderr][-_LAST_LINES:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import IO, Any, Protocol
 
 from edgekit.errors import CrashedError, DeviceError, EdgekitError, StageError, TimedOutError
 from edgekit.runtimes import ops_file, runtime_file
-from edgekit.runtimes.agent import MARK
+from edgekit.runtimes.agent import MARK, QUIT
 
 EXIT_MARK = "@edgekit-exit "
 """A remote shell writes this line behind everything else, with the program's exit status as the shell has it."""
 
 _LAST_LINES = 8
 _GOODBYE_S = 2.0
+_LOOK_S = 0.5
+_MOST_RETURNS = 3  # to one question, whose process dies again and again without a word
 _MISSING_LIBRARY = ("ImportError", "ModuleNotFoundError")
 _FILE_OF_THE_FORMAT = {"load": ("runtime", runtime_file), "ops": ("script", ops_file)}
 
@@ -30,6 +33,19 @@ class Remote(Protocol):
     """What a connection asks of the machine that its process runs on."""
 
     name: str
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the machine has not been heard of for so long that the wire to it must be broken."""
+        ...
+
+    def resume(self, session: str) -> Popen[bytes] | None:
+        """Reach a process again whose wire broke; None where it is lost, or there was no wire."""
+        ...
+
+    def kill(self, session: str) -> None:
+        """End a process that does not listen."""
+        ...
 
     def push(self, path: Path) -> str:
         """Make a file available there and return its path there."""
@@ -48,16 +64,24 @@ class Remote(Protocol):
 
 
 class Connection:
-    """The process that runs one artifact; leaving the context ends it, at once after an error."""
+    """The process that runs one artifact; leaving the context ends it, at once after an error.
 
-    def __init__(self, process: Popen[bytes], artifact: str, remote: Remote) -> None:
-        self.process = process
+    ``session`` names it on its machine where it outlives the wire to it, else it is "".
+    """
+
+    def __init__(self, process: Popen[bytes], artifact: str, remote: Remote, session: str = "") -> None:
         self.artifact = artifact
         self.remote = remote
+        self.session = session
         self._format = ""
+        self._questions = 0
         self._exit_mark: int | None = None
         self._replies: Queue[str | None] = Queue()
         self._stderr: deque[str] = deque(maxlen=_LAST_LINES)
+        self._listen(process)
+
+    def _listen(self, process: Popen[bytes]) -> None:
+        self.process = process
         self._readers = [
             Thread(target=self._read_replies, args=(process.stdout,), daemon=True),
             Thread(target=self._read_stderr, args=(process.stderr,), daemon=True),
@@ -71,7 +95,7 @@ class Connection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.process.returncode is None:
+        if self.process.returncode is None and (kind is None or self.session):
             self._say_goodbye()
         self._end()
 
@@ -81,24 +105,49 @@ class Connection:
         Raises DeviceError when the process died or is out of time, DependencyError (or RuntimeMissingError on
         a device) when its runtime is missing, StageError when the command failed.
         """
-        self._send({"command": command, **self._brought_there(command, arguments)})
-        try:
-            line = self._replies.get(timeout=timeout_s)
-        except Empty:
-            self._end()
-            raise TimedOutError(
-                f"{self.artifact}: no answer to {command!r} on {self.remote.name} within {timeout_s:.0f} s"
-                f"{last_words(self._stderr)}",
-                "the model hangs there or is far slower than expected; the process was killed",
-            ) from None
-        if line is None:
-            raise self._death(command)
-        reply: dict[str, Any] = json.loads(line)
+        self._questions += 1
+        request = {"id": self._questions, "command": command, **self._brought_there(command, arguments)}
+        reply = self._answer(json.dumps(request).encode() + b"\n", command, timeout_s)
         if "error" in reply:
             if reply.get("kind") in _MISSING_LIBRARY:
                 raise self.remote.missing_library(self.artifact, str(reply["error"]), self._format)
             raise StageError(f"{self.artifact}: {reply['error']}")
         return reply
+
+    def _answer(self, request: bytes, command: str, timeout_s: float) -> dict[str, Any]:
+        """Return the reply to a request, also where the wire broke meanwhile: what asks again gets what is finished."""
+        self._send(request)
+        end = time.monotonic() + timeout_s
+        returns = 0
+        while (left := end - time.monotonic()) > 0:
+            try:
+                line = self._replies.get(timeout=min(left, _LOOK_S))
+            except Empty:
+                if self.remote.is_silent:
+                    self.process.kill()
+                continue
+            if line is None:
+                again = (
+                    self.remote.resume(self.session) if self._exit_mark is None and returns < _MOST_RETURNS else None
+                )
+                if again is None:
+                    raise self._death(command)
+                returns += 1
+                self._end()
+                self._listen(again)
+                self._send(b"\n" + request)  # the line break ends what may have been cut off
+                continue
+            reply: dict[str, Any] = json.loads(line)
+            if reply.pop("id", self._questions) == self._questions:
+                return reply
+        self._say_goodbye()
+        self.remote.kill(self.session)
+        self._end()
+        raise TimedOutError(
+            f"{self.artifact}: no answer to {command!r} on {self.remote.name} within {timeout_s:.0f} s"
+            f"{last_words(self._stderr)}",
+            "the model hangs there or is far slower than expected; the process was killed",
+        )
 
     def _brought_there(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Replace files by their paths on the device; add the module that the format needs there."""
@@ -111,13 +160,14 @@ class Connection:
             name: self.remote.push(value) if isinstance(value, Path) else value for name, value in arguments.items()
         }
 
-    def _send(self, request: dict[str, Any]) -> None:
+    def _send(self, request: bytes) -> None:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it died: the missing reply says so, with the reason
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.write(request)
             self.process.stdin.flush()
 
     def _death(self, command: str) -> EdgekitError:
+        self._hang_up()
         try:
             status = self.process.wait(_GOODBYE_S)
         except TimeoutExpired:
@@ -131,9 +181,15 @@ class Connection:
         return self.remote.death(self.artifact, command, status, self._exit_mark, said)
 
     def _say_goodbye(self) -> None:
-        self._send({"command": "quit"})
+        self._send(QUIT + b"\n")
+        self._hang_up()
         with suppress(TimeoutExpired):
             self.process.wait(_GOODBYE_S)
+
+    def _hang_up(self) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def _end(self) -> None:
         """Kill and reap the process and close its pipes; does nothing the second time."""
@@ -153,6 +209,7 @@ class Connection:
                 self._replies.put(line[len(MARK) :])
             elif line.startswith(EXIT_MARK):
                 self._exit_mark = int(line[len(EXIT_MARK) :])
+                break
         self._replies.put(None)
 
     def _read_stderr(self, stream: IO[bytes]) -> None:

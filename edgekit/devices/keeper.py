@@ -1,7 +1,9 @@
-"""The process on a device that holds the run's folder, and through which the wire says that it broke.
+"""The process on a device that holds the run's folder, and through which either side learns that the wire broke.
 
-It reads its stdin; when that ends, because this side is done, was killed or lost the wire, it ends the agents
-and removes the folder. What even the keeper could not clean up (a power cut) the next run ends and removes first.
+It echoes what it reads: a wire without an echo is silent, and taken for broken. When its stdin ends without a
+farewell, it leaves agents and their results alone for a while, so that they can be fetched after reconnecting;
+then it ends the agents and removes the folder. What even the keeper could not clean up (a power cut) the next run
+ends and removes first.
 """
 
 from __future__ import annotations
@@ -10,21 +12,20 @@ import getpass
 import os
 import secrets
 import shlex
-import subprocess
-from collections import deque
-from contextlib import suppress
+import time
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
+from queue import Empty
 from typing import Protocol
 
 from edgekit.devices.cures import full_disk
+from edgekit.devices.pulse import Pulse
 from edgekit.errors import DeviceError, EdgekitError, TimedOutError
 
-_READY, _BUSY = "@edgekit-ready ", "@edgekit-busy "
+_READY, _BUSY, _GONE = "@edgekit-ready ", "@edgekit-busy ", "@edgekit-gone"
 _ATTACH_S = 25.0  # the wire's own time-out for a connection is 10 s; a first login may start services
-_END_S = 5.0
-_LAST_LINES = 20
+_COME_BACK_S = 11.5  # after the last sign of life; a device that is gone is to be reported within 15 s
+_PAUSE_S = 0.5
+_GRACE_S = 15  # how long the device waits for this side: longer than this side tries
 
 
 class Wire(Protocol):
@@ -44,6 +45,10 @@ class Wire(Protocol):
         """Return the local command that runs a POSIX shell script there, with stdin, stdout and stderr apart."""
         ...
 
+    def revive(self, timeout_s: float) -> None:
+        """Have whatever carries the wire look for the device again, where it does not do so by itself."""
+        ...
+
     def failure(self, status: int, stderr: list[str], *, attached: bool) -> EdgekitError:
         """Say why the wire's command ended without the remote shell's last line."""
         ...
@@ -61,88 +66,92 @@ class Keeper:
     def __init__(self, wire: Wire) -> None:
         """Make the folder, after ending what a lost run left. Raises the wire's errors, NoSpaceError, DeviceError."""
         self.wire = wire
-        self.folder = ""
-        run = f"run-{secrets.token_hex(6)}"
-        script = _KEEP.format(folder=wire.folder, run=run, owner=shlex.quote(_owner()), ready=_READY, busy=_BUSY)
-        self._process = subprocess.Popen(
-            wire.argv(script, keeper=True), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        self._said: deque[str] = deque(maxlen=_LAST_LINES)
-        self._lines: Queue[str] = Queue()
-        self._readers = [Thread(target=self._read_stderr, daemon=True), Thread(target=self._read_stdout, daemon=True)]
-        for reader in self._readers:
-            reader.start()
+        self._run = f"run-{secrets.token_hex(6)}"
+        self._last_words: list[str] = []
+        self._pulse = self._attached(_FIRST)
         try:
-            self.folder = self._first_word()
+            self.folder = self._first_word(self._pulse, _ATTACH_S)
         except BaseException:
-            self.close()
+            self._pulse.end()
+            wire.close()
             raise
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the device has not echoed for so long that the wire must be broken."""
+        return self._pulse.is_silent
+
     def last_words(self) -> list[str]:
-        """Return what the wire wrote to stderr, after a moment in which it may notice that it broke."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-            self._readers[0].join(_END_S)
-        return list(self._said)
+        """Return what the wire wrote to stderr when it broke, after a moment in which it may notice that it did."""
+        return self._last_words or self._pulse.last_words()
+
+    def reconnect(self) -> bool:
+        """Reach the device again, with its agents and results as they are; say whether that went well.
+
+        Returns True at once where the wire is sound: then only the one command was lost.
+        """
+        if self._pulse.is_beating():
+            return True
+        self._last_words = self._pulse.last_words()
+        self._pulse.end(patience_s=0.0)
+        until = self._pulse.last_seen + _COME_BACK_S
+        while (left := until - time.monotonic()) > 0:
+            self.wire.revive(left)
+            again = self._attached(_AGAIN)
+            try:
+                again_there = self._first_word(again, max(0.1, until - time.monotonic()))
+            except EdgekitError:
+                again.end(patience_s=0.0)
+                time.sleep(_PAUSE_S)
+                continue
+            if not again_there:  # it was restarted, or waited too long
+                again.end()
+                return False
+            self._pulse, self._last_words = again, []
+            return True
+        return False
 
     def close(self) -> None:
         """Let the device clean up, and close the wire."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._end()
-        for reader in self._readers:
-            reader.join(_END_S)
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        self._pulse.end(farewell=True)
         self.wire.close()
 
-    def _first_word(self) -> str:
-        """Wait for the folder's name."""
+    def _attached(self, script: str) -> Pulse:
+        filled = script.format(
+            folder=self.wire.folder, run=self._run, owner=shlex.quote(_owner()), ready=_READY, busy=_BUSY, gone=_GONE,
+            grace=_GRACE_S,
+        )  # fmt: skip
+        return Pulse(self.wire.argv(filled, keeper=True))
+
+    def _first_word(self, pulse: Pulse, timeout_s: float) -> str:
+        """Wait for the folder's name; "" where the folder is gone."""
         while True:
             try:
-                line = self._lines.get(timeout=_ATTACH_S)
+                line = pulse.line(timeout_s)
             except Empty:
                 raise TimedOutError(
-                    f"{self.wire.name}: connected, but its shell did not start within {_ATTACH_S:.0f} s",
+                    f"{self.wire.name}: connected, but its shell did not start within {timeout_s:.0f} s",
                     f"try it by hand: {self.wire.by_hand('true')}",
                 ) from None
             if line.startswith(_READY):
+                pulse.start()
                 return line[len(_READY) :]
             if line.startswith(_BUSY):
                 raise DeviceError(
                     f"{self.wire.name}: {line[len(_BUSY) :]} is measuring there now",
                     "wait until that run is over: two runs at a time would slow each other down",
                 )
+            if line == _GONE:
+                return ""
             if not line:
-                raise self._never_started()
+                raise self._never_started(pulse)
 
-    def _never_started(self) -> EdgekitError:
-        status = self._end()
-        self._readers[0].join(_END_S)
-        if any("No space left" in line for line in self._said):
+    def _never_started(self, pulse: Pulse) -> EdgekitError:
+        status = pulse.end()
+        said = pulse.last_words()
+        if any("No space left" in line for line in said):
             return full_disk(self.wire.name, self.wire.folder)
-        return self.wire.failure(status, list(self._said), attached=False)
-
-    def _end(self) -> int:
-        try:
-            return self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-
-    def _read_stdout(self) -> None:
-        assert self._process.stdout is not None
-        for raw in self._process.stdout:
-            if line := raw.decode("utf-8", "replace").rstrip():
-                self._lines.put(line)
-        self._lines.put("")
-
-    def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        for raw in self._process.stderr:
-            self._said.append(raw.decode("utf-8", "replace").rstrip())
+        return self.wire.failure(status, said, attached=False)
 
 
 def _owner() -> str:
@@ -150,33 +159,56 @@ def _owner() -> str:
     return f"{getpass.getuser()}@{os.uname().nodename}"
 
 
-# The kernel may have given a remembered process id to someone else: only one that was started in that folder counts.
-_KEEP = """
+# What belongs to a run names its folder in its command line: a random name. The brackets keep grep from finding
+# itself. Keepers name it without the slash: they are ended by their stdin, or by another keeper.
+_FUNCTIONS = """
 umask 077
 base={folder}
-mkdir -p "$base" || exit 1
-living() {{ tr '\\0' ' ' < "/proc/$1/cmdline" 2> /dev/null | grep -q -e "$2"; }}
+run={run}
+named() {{ grep -l -e "$1[r]${{2#r}}" /proc/[0-9]*/cmdline 2> /dev/null; }}
 finish() {{
-    for p in $(cat "$base/$1/pids" 2> /dev/null); do
-        [ "$p" != $$ ] && living "$p" "$1" && kill -9 "$p" 2> /dev/null
+    for p in $(named / "$1"); do
+        p=${{p#/proc/}}
+        kill -9 "${{p%/*}}" 2> /dev/null
     done
-    rm -rf "$base/$1"
+    rm -rf "${{base:?}}/$1"
 }}
+"""
+_WATCH = """
+trap '' HUP PIPE
+cd "$base/$run" && echo $$ > keeper && echo "{ready}$(pwd)"
+cd /
+while read -r word; do
+    [ "$word" = bye ] && finish "$run" && exit
+    echo "$word"
+done
+i=0
+while [ $i -lt {grace} ]; do
+    sleep 1
+    i=$((i + 1))
+    [ "$(cat "$base/$run/keeper")" = $$ ] || exit
+done
+finish "$run"
+"""
+_FIRST = (
+    _FUNCTIONS
+    + """
+mkdir -p "$base" || exit 1
 for old in "$base"/run-*; do
     [ -d "$old" ] || continue
     old=${{old##*/}}
     owner=$(cat "$base/$old/owner" 2> /dev/null)
-    if [ "$owner" != {owner} ]; then
-        for p in $(cat "$base/$old/pids" 2> /dev/null); do
-            living "$p" "$old" && echo "{busy}$owner" && exit 0
-        done
-    fi
+    [ "$owner" != {owner} ] && [ "$(named "" "$old")" ] && echo "{busy}$owner" && exit
     finish "$old"
 done
-mkdir "$base/{run}" && echo {owner} > "$base/{run}/owner" && echo $$ > "$base/{run}/pids" || exit 1
-trap '' HUP PIPE
-cd "$base/{run}" && echo "{ready}$(pwd)"
-cd /
-cat > /dev/null
-finish {run}
+mkdir "$base/$run" && echo {owner} > "$base/$run/owner" || exit 1
 """
+    + _WATCH
+)
+_AGAIN = (
+    _FUNCTIONS
+    + """
+[ -d "$base/$run" ] || {{ echo {gone}; exit; }}
+"""
+    + _WATCH
+)

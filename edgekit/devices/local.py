@@ -21,6 +21,7 @@ class LocalDevice:
 
     name = "local"
     place: Literal["host", "device"] = "host"
+    is_silent = False
 
     def __enter__(self) -> LocalDevice:
         return self
@@ -54,6 +55,12 @@ class LocalDevice:
     def push(self, path: Path) -> str:
         """Return the absolute path: the file is here already."""
         return str(path.resolve())
+
+    def resume(self, session: str) -> None:
+        """Return None: an agent here has no wire that could break."""
+
+    def kill(self, session: str) -> None:
+        """Leave that to whoever holds the process: it is a child."""
 
     def missing_library(self, artifact: str, error: str, format: str) -> DependencyError:
         """Return the error for a runtime that this Python lacks."""

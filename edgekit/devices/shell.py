@@ -10,7 +10,9 @@ import re
 import shlex
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -27,6 +29,7 @@ from edgekit.runtimes import AGENT, FACTS
 from edgekit.runtimes.facts import MARK
 
 _COMMAND_S = 60.0
+_LOOK_S = 0.5
 _SLOWEST_BYTES_PER_S = 100_000
 _SHELL_SIGNAL = 128  # a shell reports a program killed by signal n as 128 + n
 
@@ -51,6 +54,7 @@ class ShellDevice:
         self.python = ""
         self.machine = ""
         self._pushed: dict[str, str] = {}
+        self._numbers = count(1)
         self._keeper: Keeper | None = None
         self._lock: IO[bytes] | None = None
 
@@ -107,13 +111,31 @@ class ShellDevice:
         if not self.python:
             self._find_python()
         agent = self.push(script)
-        process = subprocess.Popen(
-            self.wire.argv(_RUN_AGENT.format(folder=self._quoted(), python=shlex.quote(self.python), agent=agent)),
+        session = f"{script.stem}-{next(self._numbers)}"
+        return Connection(self._reach(session, agent), artifact, self, session)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not been heard of for so long that the wire must be broken."""
+        return self._there.is_silent
+
+    def resume(self, session: str) -> subprocess.Popen[bytes] | None:
+        """Reach the device again, and the agent that went on there meanwhile."""
+        return self._reach(session) if self._there.reconnect() else None
+
+    def kill(self, session: str) -> None:
+        """End an agent that does not listen."""
+        self.run(f"kill -9 $(cat {self._quoted()}/{session}.pid)")
+
+    def _reach(self, session: str, agent: str = "") -> subprocess.Popen[bytes]:
+        """Start an agent there, or without ``agent`` reach the one that was started before."""
+        start = _START.format(session=session, python=shlex.quote(self.python), agent=agent) if agent else ""
+        return subprocess.Popen(
+            self.wire.argv(f"cd {self._quoted()} || exit\n{start}{_REACH.format(session=session)}"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        return Connection(process, artifact, self)
 
     def push(self, path: Path) -> str:
         """Copy a file there once and return its path there; its sha256 is taken there, never its size.
@@ -133,20 +155,48 @@ class ShellDevice:
             self._pushed[sha256] = there
         return self._pushed[sha256]
 
-    def run(self, script: str, timeout_s: float = _COMMAND_S, stdin: IO[bytes] | None = None) -> Ended:
-        """Run a shell script there to its end. Raises DroppedError when the end did not arrive here."""
+    def run(
+        self, script: str, timeout_s: float = _COMMAND_S, stdin: IO[bytes] | None = None, *, once: bool = False
+    ) -> Ended:
+        """Run a shell script there to its end. Raises DroppedError when the end did not arrive here.
+
+        Where the connection breaks and comes back, the script is run again, unless it is to be run ``once``: then
+        it goes on there, and what it came to is fetched.
+        """
+        program = script.split()[0]
+        if once:
+            script = _ONCE.format(folder=self._quoted(), name=f"once-{next(self._numbers)}", script=script)
         command = self.wire.argv(f"({script}); {_SAY_STATUS}")
-        try:
-            done = subprocess.run(
-                command, stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise TimedOutError(f"{self.name}: no end of {script.split()[0]!r} within {timeout_s:.0f} s") from error
-        stderr = done.stderr.decode("utf-8", "replace").splitlines()
-        stdout, mark, status = done.stdout.rpartition(b"\n" + EXIT_MARK.encode())
-        if not mark:
-            raise self._lost(done.returncode, stderr)
-        return Ended(int(status), stdout, stderr)
+        end = time.monotonic() + timeout_s
+        while True:
+            status, stdout, stderr = self._to_its_end(command, end, stdin)
+            if status is None:
+                raise TimedOutError(f"{self.name}: no end of {program!r} within {timeout_s:.0f} s")
+            said, mark, ended = stdout.rpartition(b"\n" + EXIT_MARK.encode())
+            if mark:
+                return Ended(int(ended), said, stderr)
+            if not self._there.reconnect():
+                raise self._lost(status, stderr)
+            if stdin:
+                stdin.seek(0)
+
+    def _to_its_end(
+        self, command: list[str], end: float, stdin: IO[bytes] | None
+    ) -> tuple[int | None, bytes, list[str]]:
+        """Return status, stdout and stderr of one command of the wire; the status is None when out of time."""
+        with subprocess.Popen(
+            command, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            while True:
+                try:
+                    stdout, stderr = process.communicate(timeout=_LOOK_S)
+                except subprocess.TimeoutExpired:
+                    if not self._there.is_silent and time.monotonic() < end:
+                        continue
+                    process.kill()
+                    stdout, stderr = process.communicate()
+                late = time.monotonic() >= end and process.returncode < 0
+                return None if late else process.returncode, stdout, stderr.decode("utf-8", "replace").splitlines()
 
     def missing_library(self, artifact: str, error: str, format: str) -> EdgekitError:
         """Return the error for a runtime that is not installed there, with the command that installs it."""
@@ -202,8 +252,44 @@ def _wait_for_lock(name: str) -> IO[bytes]:
 
 _SAY_STATUS = f"s=$?; printf '\\n{EXIT_MARK}%s\\n' $s"
 
-# Background jobs of a shell read /dev/null unless stdin is passed on under another number.
-_RUN_AGENT = (
-    f"cd {{folder}} || exit 1; exec 3<&0; {{python}} {{agent}} <&3 3<&- & p=$!; exec 3<&-; echo $p >> pids; wait $p; "
-    f"{_SAY_STATUS}"
-)
+# An agent talks through two named pipes, which it holds open itself, so that it outlives the wire: a lost reader costs
+# it nothing. Where the folder takes none (some phones), it lives and dies with the wire.
+_START = f"""
+mkfifo {{session}}.in {{session}}.out 2> /dev/null || {{{{ {{python}} {{agent}}; {_SAY_STATUS}exit; }}}}
+(
+    trap '' HUP
+    exec 5<> {{session}}.out
+    {{python}} {{agent}} <> {{session}}.in >&5 2> {{session}}.err &
+    p=$!
+    echo $p > {{session}}.pid
+    wait $p
+    s=$?
+    echo $s > {{session}}.exit
+    printf '\\n{EXIT_MARK}%s\\n' $s >&5
+) < /dev/null > /dev/null 2>&1 &
+"""
+# One reader at a time: one that was left behind by a wire that broke unnoticed would take replies away.
+_REACH = f"""
+here=$(pwd)
+reads() {{{{ tr '\\0' ' ' < "/proc/$1/cmdline" 2> /dev/null | grep -q "^cat $here/"; }}}}
+for p in $(cat {{session}}.readers 2> /dev/null); do reads "$p" && kill "$p"; done
+exec 3<&0 6<> {{session}}.out 7<> {{session}}.in
+cat "$here/{{session}}.out" &
+r=$!
+echo $r > {{session}}.readers
+[ -e {{session}}.exit ] && printf '\\n{EXIT_MARK}%s\\n' "$(cat {{session}}.exit)"
+cat <&3 >&7
+kill $r
+tail -n 8 {{session}}.err >&2
+"""
+# The first to come runs it, whoever comes after a broken connection waits for it.
+_ONCE = """cd {folder} || exit
+if mkdir {name} 2> /dev/null; then
+    trap '' HUP PIPE
+    ({script}) > {name}/out 2> {name}/err < /dev/null
+    echo $? > {name}/.exit && mv {name}/.exit {name}/exit
+else
+    while [ ! -e {name}/exit ]; do sleep 1; done
+fi
+cat {name}/out; cat {name}/err >&2; exit "$(cat {name}/exit)"
+"""

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from edgekit.devices.connection import last_words
+from edgekit.devices.pulse import SILENCE_S
 from edgekit.devices.shell import ShellDevice
 from edgekit.errors import (
     DependencyError,
@@ -26,9 +27,8 @@ from edgekit.errors import (
 )  # fmt: skip
 
 PROGRAM = "EDGEKIT_SSH"
-# 3 unanswered questions, 3 s apart: a frozen or unplugged board is noticed within 12 s.
+# The keeper's echo notices a frozen board first; these end an ssh that nobody watches.
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=3", "ServerAliveCountMax=3")
-_NOTICED_S = 12
 
 # OpenSSH's own words (9.2); exit code 255 alone says nothing.
 _FAILURES: tuple[tuple[str, type[DeviceError], str, str], ...] = (
@@ -58,7 +58,7 @@ _FAILURES: tuple[tuple[str, type[DeviceError], str, str], ...] = (
         "Check that it is switched on and in this network: ping {host}",
     ),
     (
-        "not responding", DroppedError, f"it answered nothing for {_NOTICED_S} s",
+        "not responding", DroppedError, f"it answered nothing for {SILENCE_S:.0f} s",
         "It froze, or the network broke: check its power supply and cable, then run this again.",
     ),
 )  # fmt: skip
@@ -91,6 +91,7 @@ class SshWire:
         self.benchmark_model: Path | None = None
         self._program = shlex.split(os.environ.get(PROGRAM, "")) or ["ssh"]
         self._folder = ""
+        self._masters = 0
 
     def argv(self, script: str, *, keeper: bool = False) -> list[str]:
         """Return the ssh command; the keeper's is the one whose connection the others use."""
@@ -100,11 +101,19 @@ class SshWire:
             )
         if not self._folder:
             self._folder = tempfile.mkdtemp(prefix="edgekit-")  # only this user may enter it
-        options = [*_OPTIONS, f"ControlPath={self._folder}/c", f"ControlMaster={'yes' if keeper else 'no'}"]
+        self._masters += keeper  # the socket of a connection that broke may still be there
+        options = [
+            *_OPTIONS,
+            f"ControlPath={self._folder}/{self._masters}",
+            f"ControlMaster={'yes' if keeper else 'no'}",
+        ]
         flags = [word for option in options for word in ("-o", option)]
         port = ["-p", str(self.port)] if self.port else []
         # The login shell may be any: what it gets is one quoted word for sh.
         return [*self._program, "-T", *flags, *port, "--", self.login, f"exec sh -c {shlex.quote(script)}"]
+
+    def revive(self, timeout_s: float) -> None:
+        """Do nothing: every ssh connects anew."""
 
     def failure(self, status: int, stderr: list[str], *, attached: bool) -> DeviceError:
         """Tell the kinds of failure apart by ssh's words."""

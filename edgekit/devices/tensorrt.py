@@ -119,7 +119,7 @@ class TrtexecSession(ProgramSession):
         """Run trtexec; return what it says, and the JSON of ``export``. Raises StageError unless it passed."""
         written = shlex.quote(f"{self.folder}/{export}.json")
         wanted = f"--{export}={written}" if export else ""
-        done = self.device.run(f"{self._program} {options} {wanted} 2>&1", timeout_s)
+        done = self.device.run(f"{self._program} {options} {wanted} 2>&1", timeout_s, once=True)
         said = done.stdout.decode("utf-8", "replace")
         if _PASSED not in said:
             lines = [line for line in said.splitlines() if "[E]" in line] or said.splitlines()

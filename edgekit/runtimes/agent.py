@@ -1,7 +1,8 @@
 """Run one model on request, in a process of its own: locally, or copied to a device.
 
-A request is one JSON object on a line of stdin: ``{"command": "group", ...arguments}``. Its reply is one JSON
-object on a line of stdout behind ``MARK``; ``error`` in it means that the request failed. A process that ends
+A request is one JSON object on a line of stdin: ``{"id": 1, "command": "group", ...arguments}``. Its reply is one
+JSON object with that id on a line of stdout behind ``MARK``; ``error`` in it means that the request failed. The same
+id once more is a caller whose connection broke: it gets the same reply, nothing runs again. A process that ends
 without a reply has died: that is the caller's to notice. Commands are the public methods of ``Agent``.
 
 It imports nothing of edgekit and keeps to Python 3.9; numpy comes with every runtime.
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 MARK = "@edgekit "
+QUIT = b"quit"
 PARENT = "EDGEKIT_PARENT"  # environment: process id of a parent on the same machine
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -208,7 +210,7 @@ def die_with_parent() -> None:
 
 
 def _requests() -> Iterator[str]:
-    """Yield the lines of stdin; its end ends this process at once, also amid a long command.
+    """Yield the lines of stdin; its end, or ``QUIT``, ends this process at once, also amid a long command.
 
     Whoever would read the reply is gone then, and what still ran would slow the next measurement.
     """
@@ -217,7 +219,9 @@ def _requests() -> Iterator[str]:
     def read() -> None:
         with open(0, "rb", buffering=0, closefd=False) as stream:  # a buffered one is locked while Python ends
             for line in stream:
-                lines.put(line.decode())
+                if line.strip() == QUIT:
+                    break
+                lines.put(line.decode(errors="replace"))
         os._exit(0)
 
     Thread(target=read, daemon=True).start()
@@ -226,22 +230,32 @@ def _requests() -> Iterator[str]:
 
 
 def serve() -> None:
-    """Answer requests until ``quit`` or the end of stdin."""
+    """Answer requests until ``QUIT`` or the end of stdin."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a runtime prints goes to stderr, not between the replies
     agent = Agent()
+    answered, answer = None, ""
     for line in _requests():
-        request = json.loads(line)
-        command = request.pop("command")
-        if command == "quit":
-            return
         try:
-            reply = getattr(agent, command)(**request)
-        except Exception as error:  # noqa: BLE001 - whatever a model does must reach the caller as a reply
-            traceback.print_exc()
-            reply = {"error": str(error) or repr(error), "kind": type(error).__name__}
-        replies.write(f"{MARK}{json.dumps(reply)}\n")
+            request = json.loads(line)
+        except ValueError:
+            continue  # cut off where the connection broke: it is sent again
+        number = request.pop("id", None)
+        if number is None or number != answered:
+            answered, answer = number, ""  # the caller has the one before: it need not take memory
+            answer = json.dumps({**_answer(agent, request), "id": number})
+        replies.write(f"{MARK}{answer}\n")
         replies.flush()
+
+
+def _answer(agent: Agent, request: dict[str, Any]) -> dict[str, Any]:
+    command = request.pop("command")
+    try:
+        reply: dict[str, Any] = getattr(agent, command)(**request)
+    except Exception as error:  # noqa: BLE001 - whatever a model does must reach the caller as a reply
+        traceback.print_exc()
+        return {"error": str(error) or repr(error), "kind": type(error).__name__}
+    return reply
 
 
 if __name__ == "__main__":

@@ -25,16 +25,31 @@ class Phone:
 
     folder: Path
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] = field(init=False)
 
     @property
     def serial(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def start(self) -> None:
+        """Start the daemon, anew after ``unplug``."""
+        environment = {
+            "ADBD_PORT": str(self.port), "ADBD_KEYS": str(self.folder / "keys"), "HOME": str(self.folder),
+            "PATH": os.environ["PATH"],
+        }  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [STAND_INS / "adbd/adbd"], env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
     def unplug(self) -> None:
-        """End the daemon and its commands at once."""
+        """End the daemon at once; what runs on the phone lives on."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def freeze(self, stop: bool = True) -> None:
+        """Stop the daemon: its connections stay, nothing answers, as when a phone leaves the wireless network."""
+        os.kill(self.process.pid, signal.SIGSTOP if stop else signal.SIGCONT)
 
 
 @dataclass
@@ -59,16 +74,8 @@ class Adb:
         folder.mkdir()
         keys = folder / "keys"
         keys.write_text((self.folder / ".android/adbkey.pub").read_text() if trusted else "")
-        port = machines.free_port()
-        environment = {
-            "ADBD_PORT": str(port), "ADBD_KEYS": str(keys), "HOME": str(folder),
-            "PATH": os.environ["PATH"],
-        }  # fmt: skip
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [STAND_INS / "adbd/adbd"], env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        phone = Phone(folder, port, process)
+        phone = Phone(folder, machines.free_port())
+        phone.start()
         self.phones.append(phone)
         wanted = "device" if trusted else "unauthorized"
         end = time.monotonic() + 20

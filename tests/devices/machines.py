@@ -70,6 +70,13 @@ class Sshd:
         for pid in self.sessions():
             os.kill(pid, signal.SIGKILL)
 
+    def switch_off(self) -> None:
+        """End the server and its connections; what its users started lives on, as behind a broken cable."""
+        sessions = self.sessions()
+        for pid in [self.process.pid, *sessions]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
     def freeze(self, stop: bool = True) -> None:
         """Stop the server processes, as a device that hangs: connections stay, nothing answers."""
         for pid in [self.process.pid, *self.sessions()]:

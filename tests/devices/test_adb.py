@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import adb_phone
+import counting_agent
 import machines
 import onnx.parser
 import pytest
@@ -19,7 +20,7 @@ import web_models
 from adb_phone import RUNS, Adb, Phone
 from project import command, edgekit, environment
 
-from edgekit.devices import open_device
+from edgekit.devices import keeper, open_device
 from edgekit.devices.adb import PROGRAM
 from edgekit.devices.cures import missing_python
 from edgekit.errors import (
@@ -54,7 +55,7 @@ def kept(client: Adb) -> Phone:
 def phone(kept: Phone, client: Adb, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
     monkeypatch.setenv(PROGRAM, client.program)
     yield kept
-    end = time.monotonic() + 10  # one that was unplugged cleans up by itself
+    end = time.monotonic() + 25  # one that was unplugged waits 15 s for its return and then cleans up by itself
     while list(RUNS.glob("run-*")) and time.monotonic() < end:
         time.sleep(0.05)
     assert not list(RUNS.glob("run-*")), "something was left on the device"
@@ -138,6 +139,46 @@ def test_unplugged_midway_is_noticed_although_adb_ends_well(phone: Phone, client
         client.forget(victim)
 
 
+def test_a_finished_result_is_fetched_when_it_is_plugged_in_again(phone: Phone, client: Adb, tmp_path: Path) -> None:
+    victim = client.plug_in("victim-that-comes-back")
+
+    def pull_and_plug() -> None:
+        victim.unplug()
+        time.sleep(1)
+        victim.start()
+
+    try:
+        with (
+            open_device(address(victim)) as device,
+            device.connect("tiny", counting_agent.write(tmp_path)) as session,  # type: ignore[call-arg]
+        ):
+            assert session.ask("memory", TIMEOUT_S)["peak_bytes"] > 0
+            threading.Timer(0.2, pull_and_plug).start()
+            assert session.ask("count", TIMEOUT_S, seconds=2) == {"calls": 1}
+            assert session.ask("memory", TIMEOUT_S)["peak_bytes"] > 0
+        assert not list(RUNS.glob("run-*"))
+    finally:
+        client.forget(victim)
+
+
+def test_a_phone_that_leaves_the_network_in_silence_is_noticed(
+    phone: Phone, client: Adb, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_GRACE_S", 2)
+    victim = client.plug_in("victim-that-freezes")
+    try:
+        with open_device(address(victim)) as device, device.connect("tiny") as session:
+            session.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=None)
+            victim.freeze()
+            start = time.monotonic()
+            with pytest.raises(DroppedError, match=r"tiny, during 'group': adb:.*answered nothing for 7 s"):
+                session.ask("group", TIMEOUT_S, **ENDLESS)
+            assert time.monotonic() - start < NOTICED_S
+            victim.freeze(stop=False)
+    finally:
+        client.forget(victim)
+
+
 def test_unplugged_midway_is_exit_code_6(phone: Phone, client: Adb, model: Path) -> None:
     victim = client.plug_in("victim-of-the-command")
     arguments = command("profile", model, "--device", address(victim), "--seconds", "30")
@@ -160,8 +201,8 @@ def test_unplugged_midway_is_exit_code_6(phone: Phone, client: Adb, model: Path)
 def test_a_program_that_crashes_there(phone: Phone, model: Path) -> None:
     with open_device(address(phone)) as device, device.connect("tiny") as session:
         session.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=None)
-        (pids,) = RUNS.glob("run-*/pids")
-        threading.Timer(0.2, os.kill, [int(pids.read_text().split()[-1]), 9]).start()
+        (pid,) = RUNS.glob("run-*/*.pid")
+        threading.Timer(0.2, os.kill, [int(pid.read_text()), 9]).start()
         with pytest.raises(CrashedError, match="killed by SIGKILL during 'group'"):
             session.ask("group", TIMEOUT_S, **ENDLESS)
 

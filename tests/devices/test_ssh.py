@@ -11,13 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import counting_agent
 import machines
 import numpy as np
 import onnx.parser
 import pytest
 from machines import Sshd
 
-from edgekit.devices import open_device
+from edgekit.devices import keeper, open_device
 from edgekit.devices.shell import ShellDevice
 from edgekit.devices.ssh import PROGRAM
 from edgekit.errors import (
@@ -33,6 +34,7 @@ from edgekit.errors import (
 )  # fmt: skip
 
 TIMEOUT_S = 60.0
+GRACE_S = 25.0  # a device waits 15 s for a connection to come back
 NOTICED_S = 15.0  # a device that is gone is noticed within this
 ENDLESS = {"samples": 10**9, "calls_per_sample": 1, "lead_in": 0, "limit_s": 60}
 DOUBLE = '<ir_version: 8, opset_import: ["" : 18]> g (float[1,3] x) => (float[1,3] y) { y = Add(x, x) }'
@@ -61,8 +63,8 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
 
 
 def agent_pid(board: Sshd) -> int:
-    (pids,) = board.runs.glob("run-*/pids")
-    return int(pids.read_text().split()[-1])
+    (pid,) = board.runs.glob("run-*/*.pid")
+    return int(pid.read_text())
 
 
 class TestWorking:
@@ -180,18 +182,50 @@ class TestNotReached:
 
 
 class TestLost:
-    def test_a_connection_that_breaks_midway(self, board: Sshd, model: Path) -> None:
-        with opened(board) as device, device.connect("tiny") as session:
-            session.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=None)
-            agent = agent_pid(board)
-            threading.Timer(0.2, board.kill_sessions).start()
-            start = time.monotonic()
-            with pytest.raises(DroppedError, match="tiny, during 'group': ssh://"):
-                session.ask("group", TIMEOUT_S, **ENDLESS)
-            assert time.monotonic() - start < NOTICED_S
-            assert gone(agent), "the agent runs on although nobody listens"
+    def test_a_finished_result_is_fetched_after_reconnecting(self, board: Sshd, tmp_path: Path) -> None:
+        with opened(board) as device, device.connect("tiny", counting_agent.write(tmp_path)) as session:
+            assert session.ask("memory", TIMEOUT_S)["peak_bytes"] > 0
+            for times in (1, 2):
+                agent = agent_pid(board)
+                threading.Timer(0.3, board.kill_sessions).start()
+                assert session.ask("count", TIMEOUT_S, seconds=1.5) == {"calls": times}  # not run again
+                assert agent_pid(board) == agent
+                assert session.ask("memory", TIMEOUT_S)["peak_bytes"] > 0
 
-    def test_a_device_that_freezes_midway(self, board: Sshd, model: Path) -> None:
+    def test_other_sessions_of_a_connection_that_broke_live_on(self, board: Sshd, tmp_path: Path) -> None:
+        script = counting_agent.write(tmp_path)
+        with opened(board) as device, device.connect("one", script) as one, device.connect("two", script) as two:
+            assert two.ask("count", TIMEOUT_S, seconds=0) == {"calls": 1}
+            board.kill_sessions()
+            assert one.ask("count", TIMEOUT_S, seconds=0) == {"calls": 2}
+            assert two.ask("count", TIMEOUT_S, seconds=0) == {"calls": 3}
+
+    def test_a_program_that_is_to_run_once_does(self, board: Sshd, tmp_path: Path) -> None:
+        script = f"echo x >> {tmp_path}/runs; sleep 1.5; echo out; echo err >&2; exit 3"
+        with opened(board) as device:
+            threading.Timer(0.3, board.kill_sessions).start()
+            done = device.run(script, once=True)
+        assert (done.status, done.stdout, done.stderr) == (3, b"out\n", ["err"])
+        assert (tmp_path / "runs").read_text() == "x\n"
+
+    def test_a_device_that_does_not_come_back(
+        self, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with machines.sshd(tmp_path, {"XDG_CACHE_HOME": f"{tmp_path}/cache"}) as board:
+            monkeypatch.setenv(PROGRAM, board.program)
+            with opened(board) as device, device.connect("tiny") as session:
+                session.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=None)
+                agent = agent_pid(board)
+                threading.Timer(0.2, board.switch_off).start()
+                start = time.monotonic()
+                with pytest.raises(DroppedError, match=r"tiny, during 'group': ssh://.*connection was lost"):
+                    session.ask("group", TIMEOUT_S, **ENDLESS)
+                assert time.monotonic() - start < NOTICED_S
+            assert gone(agent, GRACE_S), "the agent runs on although nobody comes back"
+            assert not list(board.runs.glob("run-*"))
+
+    def test_a_device_that_freezes_midway(self, board: Sshd, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(keeper, "_GRACE_S", 2)
         with opened(board) as device, device.connect("tiny") as session:
             session.ask("load", TIMEOUT_S, path=model, format="onnx", threads=1, inputs=None)
             board.freeze()
@@ -211,15 +245,12 @@ class TestLost:
         left.mkdir(parents=True)
         script = left / "agent.sh"
         script.write_text("sleep 60")
-        with subprocess.Popen(["sh", script]) as agent, subprocess.Popen(["sleep", "60"]) as stranger:
+        with subprocess.Popen(["sh", script]) as agent:
             owner = subprocess.run(["whoami"], capture_output=True, text=True, check=True).stdout.strip()
             (left / "owner").write_text(f"{owner}@{os.uname().nodename}\n")
-            (left / "pids").write_text(f"{stranger.pid}\n{agent.pid}\n")
             with opened(board):
                 assert agent.wait(10) == -signal.SIGKILL
-                assert stranger.poll() is None  # its number was given to somebody else meanwhile
                 assert not left.exists()
-            stranger.kill()
 
     def test_somebody_else_measuring_there_is_left_in_peace(self, board: Sshd) -> None:
         other = board.runs / "run-other"
@@ -229,7 +260,6 @@ class TestLost:
         try:
             with subprocess.Popen(["sh", script]) as agent:
                 (other / "owner").write_text("ada@elsewhere\n")
-                (other / "pids").write_text(f"{agent.pid}\n")
                 with pytest.raises(DeviceError, match="ada@elsewhere is measuring there"), opened(board):
                     pass
                 assert agent.poll() is None
