@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.artifact import Artifact, digest
-from edgekit.convert import onnx_quantized, package, tflite_quantized
+from edgekit.convert import onnx_quantized, package, tflite_quantized, tflite_sparse
 from edgekit.convert.parity import compare
-from edgekit.errors import UnsupportedError
+from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.quantize.plan import Plan
 from edgekit.runtimes import open_model
@@ -30,11 +31,13 @@ _EMITTERS: dict[str, Callable[[bytes, Plan], bytes]] = {
 
 def run(
     *, out: Path, progress: Progress, model: Path, format: str, precision: str, plan: Path | None,
-    reference: Path, inputs: Path, metadata: dict[str, Any],
+    reference: Path, inputs: Path, metadata: dict[str, Any], sparse: bool = False, gz: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Write ``model.<format>`` as a target gets it, with ``model.json`` beside it.
 
-    Raises UnsupportedError when the file does not give the model's outputs in its runtime.
+    ``sparse``: store a .tflite's weights without their zeros, where that is smaller and LiteRT then computes
+    the same bits. ``gz``: tell how large the file is compressed. Raises UnsupportedError when the file does not
+    give the model's outputs in its runtime.
     """
     progress(0.1, "emitting")
     content = model.read_bytes()
@@ -47,6 +50,11 @@ def run(
     parity = compare(load_arrays(reference), actual, _ANY_ERROR)
     if not parity.passed:
         raise UnsupportedError(f"The {precision} file does not give the model's outputs: {parity.problem}.")
+    stored: dict[str, Any] = {}
+    if sparse and format == "tflite":
+        stored["sparse"] = _without_zeros(path, metadata, load_arrays(inputs), actual)
+    if gz:
+        stored["gz_bytes"] = len(gzip.compress(path.read_bytes(), mtime=0))
     save_arrays(out / "expected.npz", {name: array[:1] for name, array in actual.items()})
     ins, outs = package.tensor_specs(path, format)
     artifact = Artifact(path, format, precision, ins, outs, digest(path), path.stat().st_size)
@@ -56,7 +64,31 @@ def run(
         "sha256": artifact.sha256,
         "size_bytes": artifact.size_bytes,
         "output_error": float(parity.max_error),
+        **stored,
     }
+
+
+def _without_zeros(path: Path, metadata: Mapping[str, Any], inputs: Arrays, expected: Arrays) -> dict[str, Any]:
+    """Replace a .tflite by the same with sparse weights, if LiteRT then gives exactly ``expected``.
+
+    Returns how many weights are sparse and the size before; ``note`` says why none is.
+    """
+    facts = {"weights": 0, "dense_bytes": path.stat().st_size, "note": ""}
+    content, names = tflite_sparse.encode(path.read_bytes())
+    if not names:
+        return facts | {"note": "no weight of this file is smaller without its zeros"}
+    trial = path.with_name("sparse.tflite")
+    trial.write_bytes(package.embed(content, "tflite", metadata))
+    try:
+        found = reference_of(trial, "tflite", inputs)
+    except StageError as error:
+        trial.unlink()
+        return facts | {"note": f"stored dense: LiteRT refuses its sparse form: {error.message.splitlines()[-1]}"}
+    if any(found[name].tobytes() != expected[name].tobytes() for name in expected):
+        trial.unlink()
+        return facts | {"note": "stored dense: LiteRT computes other bits from its sparse form"}
+    trial.replace(path)
+    return facts | {"weights": len(names)}
 
 
 def reference_of(path: Path, format: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:

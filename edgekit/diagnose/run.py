@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit import tasks
 from edgekit.artifact import TensorSpec
+from edgekit.convert.tflite_sparse import dense_file
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import causes, causes_calibration, causes_structure, causes_weights
 from edgekit.diagnose.agreement import agreement
@@ -60,6 +61,8 @@ def run(
     spread evenly over all; ``seconds``: for trying single changes at the outputs, after one pass over the samples.
     Raises RecipeError where the samples do not fit the model, StageError where the float model does not run.
     """
+    if format == "tflite":
+        float_model, artifact = dense_file(float_model, out), dense_file(artifact, out)
     graph = read_quantized(float_model, format)
     file = read_quantized(artifact, format)
     runner = open_runner(float_model, format)
