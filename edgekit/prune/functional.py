@@ -89,8 +89,7 @@ def weight_array(weight: keras.Variable) -> npt.NDArray[Any]:
 
 def _edit_layers(layers: list[dict[str, Any]], edit: EditConfig, prefix: str) -> None:
     for entry in layers:
-        # The shape a layer was built for is remembered here; dropping it lets the first call build it anew.
-        entry.pop("build_config", None)
+        _forget_built_shapes(entry)
         config = entry["config"]
         key = prefix + config["name"]
         if entry["class_name"] in ("Functional", "Sequential", "Model") and "layers" in config:
@@ -98,3 +97,12 @@ def _edit_layers(layers: list[dict[str, Any]], edit: EditConfig, prefix: str) ->
             _edit_layers(config["layers"], edit, key + "/")
         else:
             edit(key, config)
+
+
+def _forget_built_shapes(entry: Any) -> None:
+    """Drop the shapes that a layer, and the layers wrapped in it, were built for: the first call builds anew."""
+    if isinstance(entry, dict):
+        entry.pop("build_config", None)
+    for value in entry.values() if isinstance(entry, dict) else entry:
+        if isinstance(value, dict | list):
+            _forget_built_shapes(value)

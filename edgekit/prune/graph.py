@@ -7,7 +7,7 @@ units that sit at the same places and are therefore interchangeable; widths are 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
@@ -40,7 +40,7 @@ class WeightAxis:
 
 @dataclass(frozen=True, eq=False)
 class ConfigField:
-    """A width written in a layer's config: ``config[field]``, or its element ``index``."""
+    """A width written in a layer's config: ``config[field]``, or its element ``index``; dots lead into nested ones."""
 
     layer: str
     field: str
@@ -82,10 +82,23 @@ class Operated:
 
 @dataclass(frozen=True)
 class Block:
-    """Interchangeable units, in channel order, and the layers that produce them."""
+    """Interchangeable units, in channel order, and the layers that produce them.
+
+    step: round what stays to multiples of this, and keep at least one, whatever the settings (attention heads,
+    of which 1 is a whole matrix); None where the settings decide.
+    """
 
     layers: tuple[str, ...]
     units: tuple[int, ...]
+    step: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """A layer whose mean and variance run over the channels ``units``."""
+
+    layer: str
+    units: IntArray
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,7 @@ class ChannelGraph:
     mac_terms: tuple[MacTerm, ...]
     weight_shapes: dict[str, tuple[tuple[int, ...], ...]]
     calls: tuple[Operated, ...]
+    normalizations: tuple[Normalization, ...] = ()
 
     def all_kept(self) -> BoolArray:
         return np.ones(self.unit_count, dtype=np.bool_)
@@ -190,9 +204,23 @@ def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, IntArray], pr
 
 def _apply_rule(call: Call) -> list[IntArray]:
     kind = type(call.operation)
+    if kind is keras.layers.TimeDistributed:
+        return _apply_rule(_without_time(call))
     if kind.__module__.startswith("keras.") and kind.__name__ in RULES:  # a user's class may share the name
         return RULES[kind.__name__](call)
     return opaque(call, f"{kind.__name__} has no pruning rule")
+
+
+def _without_time(call: Call) -> Call:
+    """Return what a layer inside TimeDistributed sees: one step of the sequence; its weights are the wrapper's."""
+    recorder, steps = call.recorder, call.inputs[0].shape[1] or 1
+    return replace(
+        call,
+        recorder=replace(recorder, config_path=recorder.config_path + "layer.config.", times=recorder.times * steps),
+        operation=call.operation.layer,
+        inputs=[Flow((flow.shape[0], *flow.shape[2:]), flow.ids) for flow in call.inputs],
+        output_shapes=[(shape[0], *shape[2:]) for shape in call.output_shapes],
+    )
 
 
 def _fresh(channels: Channels, tensor: keras.KerasTensor) -> IntArray:
@@ -240,7 +268,10 @@ def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
         )
         for layer, operation, inputs, outputs, owned in recorder.calls
     )
-    return ChannelGraph(len(free), _blocks(axes, len(free)), frozen, axes, fields, terms, shapes, calls)
+    steps = {int(number[roots[identity]]): step for identity, step in recorder.steps.items()}
+    normalizations = tuple(Normalization(layer, units(ids)) for layer, ids in recorder.normalized.items())
+    blocks = _blocks(axes, len(free), steps)
+    return ChannelGraph(len(free), blocks, frozen, axes, fields, terms, shapes, calls, normalizations)
 
 
 def _frozen_reason(channels: Channels, ids: IntArray) -> str | None:
@@ -251,7 +282,7 @@ def _frozen_reason(channels: Channels, ids: IntArray) -> str | None:
     return part + reasons[0]
 
 
-def _blocks(axes: tuple[WeightAxis, ...], unit_count: int) -> tuple[Block, ...]:
+def _blocks(axes: tuple[WeightAxis, ...], unit_count: int, steps: dict[int, int]) -> tuple[Block, ...]:
     """Group units by the multiset of places they occupy: those cost and round alike."""
     places: list[list[tuple[int, int]]] = [[] for _ in range(unit_count)]
     layers: list[list[str]] = [[] for _ in range(unit_count)]
@@ -264,4 +295,4 @@ def _blocks(axes: tuple[WeightAxis, ...], unit_count: int) -> tuple[Block, ...]:
     members: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for unit in range(unit_count):
         members.setdefault(tuple(places[unit]), []).append(unit)
-    return tuple(Block(tuple(layers[units[0]]), tuple(units)) for units in members.values())
+    return tuple(Block(tuple(layers[units[0]]), tuple(units), steps.get(units[0])) for units in members.values())

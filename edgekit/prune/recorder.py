@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import keras
 
 from edgekit.prune.channels import Channels, IntArray
 
@@ -34,6 +37,10 @@ class Recorder:
     produced: dict[str, IntArray] = field(default_factory=dict)
     macs: list[tuple[str, int, IntArray, IntArray]] = field(default_factory=list)
     calls: list[tuple[str, Any, list[Flow], list[Flow], range]] = field(default_factory=list)
+    normalized: dict[str, IntArray] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)  # by channel id: rounding of its own
+    config_path: str = ""  # where the config of a wrapped layer stands in its wrapper's
+    times: int = 1  # calls per sample of a wrapped layer
 
     def axis(self, layer: str, weight: int, axis: int, role: str, ids: IntArray) -> None:
         """Record that the positions of one weight axis are the channels ``ids``."""
@@ -41,20 +48,32 @@ class Recorder:
         self.channels.couple(known.ids, ids)
 
     def field(self, layer: str, name: str, index: int | None, ids: IntArray) -> None:
-        """Record that a number in a layer's config counts the channels ``ids``."""
+        """Record that a number in a layer's config counts the channels ``ids``; dots lead into nested configs."""
+        name = self.config_path + name
         self.channels.couple(self.fields.setdefault((layer, name, index), ids), ids)
 
-    def produce(self, layer: str, count: int) -> IntArray:
-        """Return the channels a layer makes: the same ones in each of its calls."""
+    def produce(self, layer: str, count: int, step: int | None = None) -> IntArray:
+        """Return the channels a layer makes: the same ones in each of its calls.
+
+        step: round the number of those that stay to its multiples, whatever the settings (attention heads: 1).
+        """
         if layer not in self.produced:
             self.produced[layer] = self.channels.fresh(count)
+            if step is not None:
+                self.steps.update(dict.fromkeys(self.produced[layer].tolist(), step))
         return self.produced[layer]
+
+    def normalize(self, layer: str, ids: IntArray) -> None:
+        """Record that a layer normalizes across the channels ``ids``, so that each depends on all others."""
+        self.channels.couple(self.normalized.setdefault(layer, ids), ids)
 
     def cost(self, layer: str, factor: int, inputs: IntArray | None, outputs: IntArray | None) -> None:
         """Record ``factor`` x inputs x outputs multiply-accumulates; None stands for one fixed channel."""
         fixed = self.channels.fresh(1)
         self.channels.freeze(fixed, "is a constant of the cost")
-        self.macs.append((layer, factor, fixed if inputs is None else inputs, fixed if outputs is None else outputs))
+        self.macs.append(
+            (layer, factor * self.times, fixed if inputs is None else inputs, fixed if outputs is None else outputs)
+        )
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,22 @@ class Call:
         index = self.weight(weight)
         if index is not None:
             self.recorder.axis(self.key, index, axis, role, ids)
+
+    def axis_of(self, variable: Any | None, axis: int, role: str, ids: IntArray) -> None:
+        """Record an axis of a weight given itself, where sublayers repeat names; None (no bias) is nothing."""
+        if variable is not None:
+            index = [weight is variable for weight in self.operation.weights].index(True)
+            self.recorder.axis(self.key, index, axis, role, ids)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of a layer's call by name, each tensor as its Flow."""
+        flows = iter(self.inputs)
+
+        def follow(leaf: Any) -> Any:
+            return next(flows) if isinstance(leaf, keras.KerasTensor) else leaf
+
+        args, kwargs = keras.tree.map_structure(follow, (self.args, self.kwargs))
+        return dict(inspect.signature(self.operation.call).bind(*args, **kwargs).arguments)
 
 
 Rule = Callable[[Call], list[IntArray]]

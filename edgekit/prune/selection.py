@@ -149,6 +149,8 @@ def _ladder(
 ) -> _Ladder:
     units = sorted(block.units, key=lambda unit: (float(importance[unit]), unit))
     widths = [len(units)]
+    if block.step is not None:
+        round_to, min_channels = block.step, 1
     floor = _floor(len(units), round_to, min_channels, largest_cut)
     while widths[-1] > floor:
         widths.append(max((widths[-1] - 1) // round_to * round_to, floor))

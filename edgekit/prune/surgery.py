@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgekit.errors import StageError
 from edgekit.prune.functional import as_functional, copy_model, operations, rebuild, weight_array
 from edgekit.prune.graph import BoolArray, ChannelGraph, ConfigField, count_kept, stays
+from edgekit.prune.masked_norm import normalize_over
 from edgekit.prune.selection import Selection
 from edgekit.prune.signature import Arrays, predict
 
@@ -30,12 +31,16 @@ def prune(model: keras.Model, graph: ChannelGraph, selection: Selection) -> kera
     def edit(key: str, config: dict[str, Any]) -> None:
         for field in fields[key]:
             width = count_kept(field.units, kept)
+            *path, name = field.field.split(".")
+            place: Any = config
+            for step in path:
+                place = place[int(step) if isinstance(place, list) else step]
             if field.index is None:
-                config[field.field] = width
+                place[name] = width
             else:
-                sizes = list(np.atleast_1d(np.asarray(config[field.field], dtype=object)))
+                sizes = list(np.atleast_1d(np.asarray(place[name], dtype=object)))
                 sizes[field.index] = width
-                config[field.field] = sizes
+                place[name] = sizes
 
     pruned = rebuild(source, edit)
     _copy_sliced(source, pruned, graph, kept)
@@ -43,7 +48,11 @@ def prune(model: keras.Model, graph: ChannelGraph, selection: Selection) -> kera
 
 
 def zeroed(model: keras.Model, graph: ChannelGraph, selection: Selection) -> keras.Model:
-    """Copy the unpruned model with every weight row that reads a removed channel set to zero."""
+    """Copy the unpruned model with every weight row that reads a removed channel set to zero.
+
+    A normalization across channels reads without weights: in the copy its mean and variance run over the
+    channels that stay. It is the one place where removing a channel changes others, also in this reference.
+    """
     copied = copy_model(as_functional(model))
     layers = operations(copied)
     kept = selection.mask(graph)
@@ -54,6 +63,9 @@ def zeroed(model: keras.Model, graph: ChannelGraph, selection: Selection) -> ker
         shape = [1] * len(weight.shape)
         shape[axis.axis] = -1
         weight.assign(weight_array(weight) * stays(axis.units, kept).reshape(shape))
+    for item in graph.normalizations:
+        if not (living := stays(item.units, kept)).all():
+            normalize_over(layers[item.layer], living)
     return copied
 
 

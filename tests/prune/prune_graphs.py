@@ -188,7 +188,7 @@ def plain_ops_body() -> keras.Model:
 
 
 def transformer() -> keras.Model:
-    """Attention and layer norm freeze the stream; the feed-forward width stays prunable."""
+    """A text classifier: the stream, the heads and the feed-forward width are prunable."""
     i = keras.Input((12,), dtype="int32", name="tokens")
     x = L.Embedding(50, 32)(i)
     for k in range(2):

@@ -87,7 +87,7 @@ def test_nested_models_are_followed_not_frozen() -> None:
         ("channel_slice", "stem", "feeds 'get_item': slices channels"),
         ("broadcast_attention", "mask", "is broadcast over the channels of 'multiply'"),
         ("constant_per_channel", "stem", "meets a constant with one value per channel in 'add'"),
-        ("transformer", "down0", "comes from 'layer_normalization': LayerNormalization has no pruning rule"),
+        ("transformer", "probabilities", "goes through the activation 'softmax', which may mix channels"),
         ("flatten_dense", "classes", "goes through the activation 'softmax', which may mix channels"),
         ("ssd_head", "box0", "feeds 'reshape': spreads channels over positions"),
     ],
