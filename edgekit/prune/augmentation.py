@@ -21,14 +21,14 @@ def mix(inputs: Arrays, generator: np.random.Generator) -> Arrays:
     Applies to floating inputs of shape (batch, height, width, channels); all others pass unchanged. Pasting
     after CutMix (arXiv:1905.04899), without its mixed labels.
     """
-    return {name: _mix_images(array, generator) if _is_image(array) else array for name, array in inputs.items()}
+    return {name: _mix_images(array, generator) if is_image(array) else array for name, array in inputs.items()}
 
 
 def has_images(inputs: Arrays) -> bool:
-    return any(_is_image(array) for array in inputs.values())
+    return any(is_image(array) for array in inputs.values())
 
 
-def _is_image(array: npt.NDArray[Any]) -> bool:
+def is_image(array: npt.NDArray[Any]) -> bool:
     return array.ndim == 4 and np.issubdtype(array.dtype, np.floating) and min(array.shape[1:3]) >= 8
 
 
@@ -46,10 +46,10 @@ def _mix_images(images: npt.NDArray[Any], generator: np.random.Generator) -> npt
         x, from_x = generator.integers(0, width - wide + 1, 2)
         patch = images[partners[index], from_y : from_y + high, from_x : from_x + wide]
         mixed[index, y : y + high, x : x + wide] = patch
-    return _relight(mixed, images.min(), images.max(), generator)
+    return relight(mixed, images.min(), images.max(), generator)
 
 
-def _relight(images: npt.NDArray[Any], low: float, high: float, generator: np.random.Generator) -> npt.NDArray[Any]:
+def relight(images: npt.NDArray[Any], low: float, high: float, generator: np.random.Generator) -> npt.NDArray[Any]:
     shape = (len(images), 1, 1, 1)
     contrast = generator.uniform(1.0 - CONTRAST, 1.0 + CONTRAST, shape)
     shift = generator.uniform(-BRIGHTNESS, BRIGHTNESS, shape) * (high - low)
