@@ -73,15 +73,11 @@ def factorise(
     found, passed_over = candidates(model)
     decisions = [Decision(name, False, why) for name, why in passed_over]
     statistics = moments(model, found, _without_held(samples)) if found else []
-    times: dict[tuple[Any, ...], tuple[float, float]] = {}
     chosen = []
     for candidate, moment in zip(found, statistics, strict=True):
         decision, factors = _consider(candidate, moment, settings)
         if factors is not None:
-            key = (*candidate.shape_key(), decision.rank)
-            if key not in times:
-                times[key] = time_pair(alone(candidate), alone(candidate, factors))
-            decision = _judge(decision, *times[key], settings)
+            decision = _judge(decision, *time_pair(alone(candidate), alone(candidate, factors)), settings)
         decisions.append(decision)
         if decision.kept and factors is not None:
             chosen.append((candidate, factors))

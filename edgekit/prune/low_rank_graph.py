@@ -60,13 +60,6 @@ class Candidate:
             inputs, layer.kernel, strides=list(layer.strides), padding=padding, dilation_rate=layer.dilation_rate
         )
 
-    def shape_key(self) -> tuple[Any, ...]:
-        """Return what decides how long the layer takes."""
-        config = self.layer.get_config()
-        fields = ("strides", "padding", "dilation_rate")
-        shape = tuple(int(size) for size in self.source.shape[1:])
-        return (type(self.layer).__name__, shape, tuple(self.layer.kernel.shape), *(str(config.get(f)) for f in fields))
-
 
 def candidates(model: keras.Model) -> tuple[list[Candidate], list[tuple[str, str]]]:
     """Return the layers that can become pairs, and of the other Dense and convolutions (name, reason)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,40 @@ from edgekit.profile.schedule import Settings
 # A layer takes microseconds to a few milliseconds: this is about one second a pair, and only the minima count.
 _SETTINGS = Settings(samples=100, seconds=0.3, limit_s=1.0, warmup_s=0.1, rounds=15, ops_runs=0)
 _INPUTS = 4  # int8 ranges of random inputs: good for timing alone
+
+
+class PairTimer:
+    """Times pairs of models with ``in_litert`` and remembers them by their shapes in a file.
+
+    A stage that was killed thus decides on going on as it had decided before.
+    """
+
+    def __init__(self, file: Path, precisions: Sequence[str]) -> None:
+        self.file, self.precisions = file, tuple(precisions)
+        self.known: dict[str, tuple[float, float]] = {}
+        if file.is_file():
+            self.known = {key: (one, other) for key, (one, other) in json.loads(file.read_text()).items()}
+
+    def __call__(self, one: keras.Model, other: keras.Model) -> tuple[float, float]:
+        key = f"{_shapes(one)} {_shapes(other)} {' '.join(self.precisions)}"
+        if key not in self.known:
+            self.known[key] = in_litert(one, other, self.precisions)
+            unfinished = self.file.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps(self.known))
+            unfinished.replace(self.file)
+        return self.known[key]
+
+
+def _shapes(model: keras.Model) -> str:
+    """Name everything that decides how long a chain of weighted layers takes."""
+    fields = ("strides", "padding", "dilation_rate", "activation")
+    parts = [f"{tuple(model.inputs[0].shape[1:])}"]
+    for layer in model.layers:
+        if layer.weights:
+            config = layer.get_config()
+            chosen = ",".join(str(config[field]) for field in fields if field in config)
+            parts.append(f"{type(layer).__name__}{tuple(layer.kernel.shape)}({chosen})")
+    return ">".join(parts)
 
 
 def in_litert(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +13,7 @@ from keras import layers as L
 from edgekit import keras_io
 from edgekit.prune.functional import as_functional, operations, weight_array
 from edgekit.prune.low_rank import LowRankSettings, factorise, output_error
-from edgekit.prune.pair_timing import in_litert
+from edgekit.prune.pair_timing import PairTimer
 from edgekit.prune.signature import Arrays, input_names, predict
 
 pytestmark = [
@@ -202,15 +201,14 @@ def test_a_real_network_survives_saving_and_stays_near(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_pairs_are_timed_in_the_runtime_that_will_run_them() -> None:
-    times: list[Any] = []
-
-    def timed(one: keras.Model, other: keras.Model) -> tuple[float, float]:
-        times.append(in_litert(one, other, ("float32", "int8")))
-        return times[-1]
-
-    model = _pointwise()
+def test_pairs_are_timed_in_the_runtime_that_will_run_them_and_once_for_each_shape(tmp_path: Path) -> None:
+    i = keras.Input((6, 6, 40), name="x")
+    y = L.Conv2D(40, 1, name="second")(L.Conv2D(40, 1, name="first")(i))
+    model = keras.Model(i, y)
     _low_rank_kernels(model, 6)
-    _, (decision,) = factorise(model, _samples(model), WHOLE, timed)
-    assert times == [(decision.ms_before, decision.ms_after)]
-    assert 0 < min(times[0]) < 1000
+    timer = PairTimer(tmp_path / "times.json", ("float32", "int8"))
+    _, decisions = factorise(model, _samples(model), WHOLE, timer)
+    ((before, after),) = timer.known.values()
+    assert [(one.ms_before, one.ms_after) for one in decisions] == [(before, after)] * 2
+    assert 0 < min(before, after) < 1000
+    assert PairTimer(tmp_path / "times.json", ()).known == timer.known
