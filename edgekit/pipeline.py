@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -50,10 +51,12 @@ class Outcome:
 def run(plan: BuildPlan, store: Store, observer: Observer, jobs: int) -> Outcome:
     """Run every step once its inputs are there, at most ``jobs`` at a time, a timing step always alone.
 
-    What depends on a failed step is skipped, the rest goes on.
+    Steps on devices come on top, one at a time on each: they load this host little. What depends on a failed step is
+    skipped, the rest goes on.
     """
     observer.planned(len(plan.steps))
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    devices = {step.busy_with for step in plan.steps.values() if step.device}
+    with ThreadPoolExecutor(max_workers=jobs + len(devices)) as pool:
         return _Run(plan, store, observer, jobs, pool).run()
 
 
@@ -82,12 +85,17 @@ class _Run:
 
     def _next(self) -> Step | None:
         """Return the first step of the plan that can start now."""
-        if len(self.running) >= self.jobs or any(step.alone for step in self.running.values()):
-            return None
         outcome = self.outcome
         settled = outcome.entries.keys() | outcome.errors.keys() | outcome.blocked.keys()
-        able = (step for step in self.ahead.values() if needs(step) <= settled and not (step.alone and self.running))
-        return next(able, None)
+        return next((step for step in self.ahead.values() if needs(step) <= settled and self._has_room(step)), None)
+
+    def _has_room(self, step: Step) -> bool:
+        running = self.running.values()
+        if any(other.alone for other in running) or (step.alone and running):
+            return False
+        if step.device:
+            return all(other.busy_with != step.busy_with for other in running)
+        return sum(not other.device for other in running) < self.jobs
 
     def _start(self, step: Step) -> None:
         if missing := _missing(step, self.outcome):
@@ -130,6 +138,7 @@ def _obtain(
             "code": _code(step.stage),
             "libraries": {name: _version(name) for name in step.libraries},
             "machine": facts()["cpu"] if step.machine_bound else platform.machine(),
+            "device": identity_of(step.device, children, tell) if step.device else None,
         }
     )
 
@@ -138,6 +147,15 @@ def _obtain(
         worker.run(step.function, ready, folder, tell, label=step.label, children=children)
 
     return store.obtain(key, make, lambda: tell(0.0, "waiting for another build that is making it"))
+
+
+def identity_of(address: str, children: worker.Children, tell: Progress) -> dict[str, Any]:
+    """Return what the device at an address is; one that was replaced is measured again. Raises DeviceError."""
+    name = address.partition("?")[0]
+    tell(0.0, f"looking at {name}")
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        arguments = {"address": address}
+        return worker.run("edgekit.devices.identity:run", arguments, Path(folder), tell, label=name, children=children)
 
 
 def _missing(step: Step, outcome: Outcome) -> str:

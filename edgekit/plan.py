@@ -287,10 +287,11 @@ class _Planner:
             ))  # fmt: skip
 
     def _device_step(self, name: str, group: Group, address: str) -> None:
+        device = _in_runtime(address, group.primary)
         self.result.add(Step(
             name, "profile", f"{len(group.rows)} {group.format} files on {address}", "edgekit.profile.stage:on_device",
-            self._timing(group.rows, group.format, group.target.threads, _in_runtime(address, group.primary)),
-            FORMAT_LIBRARIES[group.format], tolerant=True,
+            self._timing(group.rows, group.format, group.target.threads, device), FORMAT_LIBRARIES[group.format],
+            tolerant=True, device=device, alone=device.startswith(_HERE),
         ))  # fmt: skip
 
     def _timing(self, rows: Iterable[Row], format: str, threads: int, device: str) -> dict[str, Any]:
@@ -339,6 +340,7 @@ def _in_runtime(address: str, output: Output) -> str:
     return f"{address}{'&' if '?' in address else '?'}runtime=tensorrt"
 
 
+_HERE = ("local", "browser")  # devices that this host computes for
 _SEARCH = "edgekit.search.stage:run"
 _CHOOSE = "edgekit.finetune.stage:choose"
 _LARGEST_LOSS = 0.02

@@ -30,7 +30,8 @@ class Step:
 
     ``tolerant``: list items whose Ref failed are left out instead of failing this step too.
     ``machine_bound``: the result is this CPU's own. ``alone``: nothing else of the build may run meanwhile.
-    ``preliminary``: another step decides whether this result is used.
+    ``preliminary``: another step decides whether this result is used. ``device``: the address of the device that does
+    the work; this host only waits for it.
     """
 
     id: str
@@ -43,6 +44,12 @@ class Step:
     machine_bound: bool = False
     alone: bool = False
     preliminary: bool = False
+    device: str = ""
+
+    @property
+    def busy_with(self) -> str:
+        """The device that nothing else may use meanwhile; its address without options."""
+        return self.device.partition("?")[0]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A plan's steps: what waits for what, what runs side by side, what a failure and an interrupt leave."""
 
+import itertools
 import os
 import threading
 import time
@@ -81,8 +82,13 @@ def _steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), project]))
 
 
-def step(name: str, function: str, /, alone: bool = False, **arguments: Any) -> Step:
-    return Step(name, "convert", name, f"steps_of_a_plan:{function}", arguments, alone=alone)
+def step(name: str, function: str, /, alone: bool = False, device: str = "", **arguments: Any) -> Step:
+    return Step(name, "convert", name, f"steps_of_a_plan:{function}", arguments, alone=alone, device=device)
+
+
+def read_spans(folder: Path) -> dict[str, tuple[float, float]]:
+    lines = [line.split() for line in (folder / "log").read_text().splitlines()]
+    return {name: (float(began), float(ended)) for name, began, ended in lines}
 
 
 def run(folder: Path, *steps: Step, jobs: int = 2, observer: Heard | None = None) -> pipeline.Outcome:
@@ -132,11 +138,56 @@ def test_a_timing_step_runs_alone(tmp_path: Path) -> None:
         step("c", "note", folder=folder, name="c", seconds=0.2, inputs=[Ref("timing", "made")]),
         jobs=4,
     )
-    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
-    spans = {name: (float(began), float(ended)) for name, began, ended in lines}
+    spans = read_spans(tmp_path)
     began, ended = spans.pop("timing")
     assert len(spans) == 3
     assert all(other[1] <= began or other[0] >= ended for other in spans.values())
+
+
+@pytest.fixture
+def lying_here(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Let addresses stand for devices that need not be reached."""
+    attached = {"ssh://one": "a board", "ssh://two": "another"}
+    monkeypatch.setattr(pipeline, "identity_of", lambda address, *_: {"cpu": attached[address.partition("?")[0]]})
+    return attached
+
+
+def test_devices_work_side_by_side_whatever_the_jobs(tmp_path: Path, lying_here: dict[str, str]) -> None:
+    folder = str(tmp_path)
+    outcome = run(
+        tmp_path,
+        step("a", "meet", device="ssh://one", folder=folder, name="a", other="b"),
+        step("b", "meet", device="ssh://two", folder=folder, name="b", other="c"),
+        step("c", "meet", folder=folder, name="c", other="a"),
+        jobs=1,
+    )
+    assert len(outcome.entries) == 3
+
+
+def test_a_device_has_one_step_at_a_time_and_none_beside_a_timing(tmp_path: Path, lying_here: dict[str, str]) -> None:
+    folder = str(tmp_path)
+    run(
+        tmp_path,
+        step("a", "note", device="ssh://one", folder=folder, name="a", seconds=0.2),
+        step("timing", "note", alone=True, folder=folder, name="timing", seconds=0.2),
+        step("b", "note", device="ssh://one?runtime=tensorrt", folder=folder, name="b", seconds=0.2),
+        jobs=4,
+    )
+    spans = sorted(read_spans(tmp_path).values())
+    assert len(spans) == 3
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+
+
+def test_another_device_at_the_same_address_is_measured_again(tmp_path: Path, lying_here: dict[str, str]) -> None:
+    def told() -> set[str]:
+        observer = Heard()
+        run(tmp_path, step("a", "note", device="ssh://one", folder=str(tmp_path), name="a"), observer=observer)
+        return {what for what, _ in observer.told} & {"finished", "reused"}
+
+    assert told() == {"finished"}
+    assert told() == {"reused"}
+    lying_here["ssh://one"] = "a board that took its place"
+    assert told() == {"finished"}
 
 
 def test_what_needs_a_failed_step_is_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:

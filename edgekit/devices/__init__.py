@@ -45,6 +45,11 @@ class Device(Protocol):
     name: str
     place: Literal["host", "device"]
 
+    @property
+    def program_sha256(self) -> str:
+        """The content of the program of the user's that runs artifacts there, "" where edgekit's agent does."""
+        ...
+
     def __enter__(self) -> Device:
         """Reach it. Raises the DeviceError that says why it cannot be reached, and the cure."""
         ...

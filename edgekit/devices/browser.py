@@ -36,6 +36,7 @@ class BrowserDevice:
     """One page. Its sessions are frames of it, each with a runtime and a WebAssembly memory of its own."""
 
     place: Literal["host", "device"] = "device"
+    program_sha256 = ""
 
     def __init__(self, address: Address) -> None:
         self.address = address

@@ -22,6 +22,7 @@ class LocalDevice:
     name = "local"
     place: Literal["host", "device"] = "host"
     is_silent = False
+    program_sha256 = ""
 
     def __enter__(self) -> LocalDevice:
         return self

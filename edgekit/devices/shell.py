@@ -75,6 +75,10 @@ class ShellDevice:
             self._lock.close()
 
     @property
+    def program_sha256(self) -> str:
+        return digest(self.wire.benchmark_model) if self.wire.benchmark_model else ""
+
+    @property
     def run_folder(self) -> str:
         """The folder there that holds everything of this run."""
         return self._there.folder

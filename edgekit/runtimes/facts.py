@@ -5,6 +5,7 @@ It imports nothing of edgekit, only the standard library, and keeps to Python 3.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -35,12 +36,20 @@ def facts() -> dict[str, Any]:
         "cores": cores(),
         "memory_bytes": memory_bytes(),
         "system": f"{platform.system()} {platform.release()}",
+        "release": _text("/etc/nv_tegra_release").partition("\n")[0],  # JetPack's, and with it TensorRT's
+        "unique": unique(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "emulated": is_emulated(cpuinfo),
         "runtimes": runtimes(),
         **state(),
     }
+
+
+def unique() -> str:
+    """Return what tells this machine from another of its kind: a digest of the board's or the system's number."""
+    number = _text("/proc/device-tree/serial-number").strip("\0") or _text("/etc/machine-id")
+    return hashlib.sha256(number.encode()).hexdigest()[:16] if number else ""
 
 
 def runtimes() -> list[str]:

@@ -19,6 +19,7 @@ import pytest
 from machines import Sshd
 
 from edgekit.devices import keeper, open_device
+from edgekit.devices.identity import identity
 from edgekit.devices.shell import ShellDevice
 from edgekit.devices.ssh import PROGRAM
 from edgekit.errors import (
@@ -114,6 +115,19 @@ class TestWorking:
             assert not entered.wait(0.5)
         thread.join(TIMEOUT_S)
         assert entered.is_set()
+
+
+class TestIdentity:
+    def test_it_stays_until_another_device_takes_the_address(
+        self, board: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = identity(board.address)
+        assert first == identity(board.address)
+        assert first["cpu"]
+        assert any(runtime.startswith("onnxruntime") for runtime in first["runtimes"])
+        with machines.sshd(tmp_path / "other", {"EDGEKIT_EMULATED": "1", "XDG_CACHE_HOME": str(tmp_path)}) as other:
+            monkeypatch.setenv(PROGRAM, other.program)
+            assert identity(other.address) != first
 
 
 class TestAddress:
