@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from edgekit.errors import StageError
 from edgekit.progress import Progress
 from edgekit.prune.augmentation import has_images, mix
+from edgekit.prune.checkpoint import Checkpoint
 from edgekit.prune.distillation import Distillation
+from edgekit.prune.functional import weight_array
 from edgekit.prune.signature import Arrays, as_tensors, call, predict, predictor, sample_count
 
 Tensors = dict[str, tf.Tensor]
@@ -26,6 +30,7 @@ CLIP_NORM = 10.0
 WARMUP = 0.1  # share of all steps in which the learning rate rises linearly
 EMA_MOMENTUM = 0.99
 MIXED_SHARE = 0.5  # of the steps, with augment
+_JUDGED = 32  # samples at once
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class RecoverySettings:
     """How long and how hard to train.
 
     augment: half of the steps see shifted, mixed and relit images, labelled by the unpruned model alone.
+    patience: epochs without a better one on the held samples before training ends; 0 never ends early.
     """
 
     epochs: int = 12
@@ -42,83 +48,193 @@ class RecoverySettings:
     seed: int = 0
     ema: bool = False
     augment: bool = True
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Samples to learn from or to be judged by: inputs by name and, with a loss, labels by name."""
+
+    inputs: Arrays
+    labels: Arrays | None = None
+
+    def part(self, chosen: npt.NDArray[np.int64]) -> Lesson:
+        """Return the samples of these numbers."""
+        labels = None if self.labels is None else {name: array[chosen] for name, array in self.labels.items()}
+        return Lesson({name: array[chosen] for name, array in self.inputs.items()}, labels)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Mean losses of one epoch; ``label_loss`` is None without labels."""
+    """Mean losses of one epoch; ``label_loss`` is None without labels, ``held_loss`` without held samples."""
 
     total_loss: float
     distil_loss: float
     label_loss: float | None
+    held_loss: float | None
     seconds: float
 
 
 @dataclass(frozen=True)
 class RecoveryResult:
-    """What happened: ``seconds`` includes running the teacher once."""
+    """What happened: ``seconds`` includes running the teacher once; ``best_epoch`` (from 1) is the result."""
 
     epochs: tuple[Epoch, ...]
+    best_epoch: int
     seconds: float
     samples: int
-
-    def summary(self) -> dict[str, Any]:
-        """Return the figures a report needs, as plain JSON values."""
-        return {
-            "samples": self.samples,
-            "seconds": self.seconds,
-            "epochs": [vars(epoch) for epoch in self.epochs],
-        }
 
 
 def recover(
     student: keras.Model,
     teacher: keras.Model,
-    inputs: Arrays,
-    labels: Arrays | None,
+    lesson: Lesson,
     loss: Loss | None,
     settings: RecoverySettings,
     progress: Progress,
+    *,
+    held: Lesson | None = None,
+    checkpoint: Path | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> RecoveryResult:
     """Train ``student`` in place on loss(outputs, labels) + distil_weight x distance from the teacher.
 
-    AdamW with a short warm-up and one cosine to zero; the last epoch is the result, nothing is selected on
-    data. Reproducible to the bit where the caller enabled TensorFlow's op determinism.
+    AdamW with a short warm-up and one cosine to zero. With ``held`` samples the epoch with the least loss on
+    them is the result, else the last; with ``settings.ema`` that of the weights' moving average. A training
+    that was killed goes on from ``checkpoint`` and ends with the same bits, where the caller enabled
+    TensorFlow's op determinism. ``after_step`` runs after each step (it may put weights back to zero).
     Raises StageError on a non-finite loss.
     """
-    start = time.monotonic()
-    if (labels is None) != (loss is None):
+    if (lesson.labels is None) != (loss is None):
         raise ValueError("labels and loss belong together: give both or neither")
     keras.utils.set_random_seed(settings.seed)
     _reset_seed_generators(student, settings.seed)
-    progress(0.0, "running the unpruned model once")
-    taught = predict(teacher, inputs, settings.batch)
-    material = {"inputs": inputs, "taught": taught, "labels": labels or {}}
-    samples = sample_count(inputs)
-    batch = min(settings.batch, samples)
-    optimizer = _optimizer(student, settings, samples // batch * settings.epochs)
-    train = _train_step(student, optimizer, Distillation.fit(taught), loss, settings)
-    ask_teacher = predictor(teacher) if settings.augment and has_images(inputs) else None
-    generator = np.random.default_rng(settings.seed)
+    return _Training(student, teacher, lesson, loss, settings, held, after_step).run(Checkpoint(checkpoint), progress)
 
-    epochs: list[Epoch] = []
-    for number in range(settings.epochs):
-        began = time.monotonic()
-        losses = []
-        for index, parts in enumerate(_batches(material, batch, ask_teacher, generator)):
+
+class _Training:
+    """One recovery: the loop over epochs and everything that has to survive a kill."""
+
+    def __init__(
+        self, student: keras.Model, teacher: keras.Model, lesson: Lesson, loss: Loss | None,
+        settings: RecoverySettings, held: Lesson | None, after_step: Callable[[], None] | None,
+    ) -> None:  # fmt: skip
+        self.start = time.monotonic()
+        self.student, self.teacher, self.lesson, self.settings = student, teacher, lesson, settings
+        self.samples = sample_count(lesson.inputs)
+        self.batch = min(settings.batch, self.samples)
+        self.optimizer = _optimizer(student, settings, self.samples // self.batch * settings.epochs)
+        self.generator = np.random.default_rng(settings.seed)
+        self.average = [keras.Variable(weight, trainable=False) for weight in student.weights] if settings.ema else []
+        self.best = [keras.Variable(weight, trainable=False) for weight in student.weights] if held else []
+        self.held, self.loss, self.after_step = held, loss, after_step
+        self.epochs: list[Epoch] = []
+
+    def run(self, checkpoint: Checkpoint, progress: Progress) -> RecoveryResult:
+        progress(0.0, "running the unpruned model once")
+        taught = predict(self.teacher, self.lesson.inputs, self.settings.batch)
+        material = {"inputs": self.lesson.inputs, "taught": taught, "labels": self.lesson.labels or {}}
+        distillation = Distillation.fit(taught)
+        train = _train_step(self.student, self.optimizer, distillation, self.loss, self.settings, self.average)
+        judge = self._judge(distillation)
+        mixes = self.settings.augment and has_images(self.lesson.inputs)
+        ask_teacher = predictor(self.teacher) if mixes else None
+
+        groups = {
+            "student": self.student.variables, "optimizer": self.optimizer.variables, "average": self.average,
+            "best": self.best,
+        }  # fmt: skip
+        self._take_up(checkpoint.load(groups))
+        while len(self.epochs) < self.settings.epochs and not self._stalled():
+            self.epochs.append(self._epoch(train, judge, material, ask_teacher))
+            if self.best and self.best_epoch() == len(self.epochs):
+                _assign(self.best, self._result())
+            checkpoint.save(groups, {"epochs": [vars(epoch) for epoch in self.epochs],
+                                     "generator": self.generator.bit_generator.state})  # fmt: skip
+            done = len(self.epochs)
+            progress(done / self.settings.epochs, f"epoch {done}: loss {self.epochs[-1].total_loss:.4f}{self._left()}")
+        _assign(self.student.weights, self.best or self._result())
+        progress(1.0, "trained")
+        return RecoveryResult(tuple(self.epochs), self.best_epoch(), time.monotonic() - self.start, self.samples)
+
+    def best_epoch(self) -> int:
+        """Return the epoch (from 1) that was best on the held samples, of equals the later; else the last."""
+        losses = [epoch.held_loss for epoch in self.epochs]
+        known = [(loss, -number) for number, loss in enumerate(losses, 1) if loss is not None]
+        return -min(known)[1] if known else len(self.epochs)
+
+    def _take_up(self, state: dict[str, Any] | None) -> None:
+        if state is not None:
+            self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+            self.generator.bit_generator.state = state["generator"]
+
+    def _stalled(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience and self.best and len(self.epochs) - self.best_epoch() >= patience)
+
+    def _left(self) -> str:
+        minutes = float(np.median([epoch.seconds for epoch in self.epochs])) / 60
+        left = minutes * (self.settings.epochs - len(self.epochs))
+        return f", about {left:.0f} min left" if left >= 1 else ""
+
+    def _result(self) -> Sequence[keras.Variable]:
+        """Return the weights that count: their average where one is kept."""
+        return self.average or self.student.weights
+
+    def _epoch(
+        self, train: Any, judge: Callable[[], float] | None, material: dict[str, Arrays], ask_teacher: Any
+    ) -> Epoch:
+        began, losses = time.monotonic(), []
+        for index, parts in enumerate(_batches(material, self.batch, ask_teacher, self.generator)):
             distil, label = (float(value) for value in train(parts))
             if not (math.isfinite(distil) and math.isfinite(label)):
                 raise StageError(
                     f"recovery: the distillation loss became {distil}, the label loss {label},"
-                    f" in epoch {number + 1}, step {index + 1}",
+                    f" in epoch {len(self.epochs) + 1}, step {index + 1}",
                     "Lower [prune] learning_rate, and check the labels and the loss of the adapter.",
                 )
+            if self.after_step:
+                self.after_step()
             losses.append((distil, label if parts["labels"] else None))
-        epochs.append(_epoch(losses, settings, time.monotonic() - began))
-        progress((number + 1) / settings.epochs, f"epoch {number + 1}: loss {epochs[-1].total_loss:.4f}")
-    if settings.ema:
-        optimizer.finalize_variable_values(student.trainable_variables)
-    return RecoveryResult(tuple(epochs), time.monotonic() - start, samples)
+        distil_loss = float(np.mean([distil for distil, _ in losses]))
+        labelled = [label for _, label in losses if label is not None]
+        label_loss = float(np.mean(labelled)) if labelled else None
+        total = self.settings.distil_weight * distil_loss + (label_loss or 0.0)
+        return Epoch(total, distil_loss, label_loss, judge() if judge else None, time.monotonic() - began)
+
+    def _judge(self, distillation: Distillation) -> Callable[[], float] | None:
+        """Return a function that tells the loss of the weights that count, on the held samples."""
+        if self.held is None:
+            return None
+        held, loss = self.held, self.loss
+        taught = predict(self.teacher, held.inputs, self.settings.batch)
+        forward = predictor(self.student)
+
+        def held_loss() -> float:
+            """Weigh batches by their samples; the student carries the average only while it is judged."""
+            own = [weight_array(weight) for weight in self.student.weights] if self.average else []
+            _assign(self.student.weights, self.average)
+            total = 0.0
+            for chosen in np.array_split(np.arange(sample_count(held.inputs)), self._held_batches()):
+                part, known = held.part(chosen), {name: array[chosen] for name, array in taught.items()}
+                outputs = as_tensors(forward(part.inputs))
+                value = self.settings.distil_weight * float(distillation(outputs, as_tensors(known)))
+                if loss is not None and part.labels is not None:
+                    value += float(loss(outputs, as_tensors(part.labels)))
+                total += value * len(chosen)
+            _assign(self.student.weights, own)
+            return total / sample_count(held.inputs)
+
+        return held_loss
+
+    def _held_batches(self) -> int:
+        return -(-sample_count(self.held.inputs) // _JUDGED) if self.held else 0
+
+
+def _assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
+    """Copy values into as many variables; none leave them as they are."""
+    for variable, value in zip(variables, values, strict=bool(values)):
+        variable.assign(value)
 
 
 def _batches(
@@ -138,13 +254,6 @@ def _batches(
         yield {name: as_tensors(arrays) for name, arrays in parts.items()}
 
 
-def _epoch(losses: list[tuple[float, float | None]], settings: RecoverySettings, seconds: float) -> Epoch:
-    distil = float(np.mean([distil for distil, _ in losses]))
-    labelled = [label for _, label in losses if label is not None]
-    label = float(np.mean(labelled)) if labelled else None
-    return Epoch(settings.distil_weight * distil + (label or 0.0), distil, label, seconds)
-
-
 def _optimizer(student: keras.Model, settings: RecoverySettings, steps: int) -> keras.optimizers.Optimizer:
     """Make AdamW; biases and batch norm do not decay."""
     warmup = max(1, math.ceil(WARMUP * steps))
@@ -158,8 +267,6 @@ def _optimizer(student: keras.Model, settings: RecoverySettings, steps: int) -> 
         schedule,
         weight_decay=WEIGHT_DECAY,
         global_clipnorm=CLIP_NORM,
-        use_ema=settings.ema,
-        ema_momentum=EMA_MOMENTUM,
     )
     optimizer.exclude_from_weight_decay(
         var_list=[variable for variable in student.trainable_variables if len(variable.shape) < 2]
@@ -174,8 +281,9 @@ def _train_step(
     distillation: Distillation,
     loss: Loss | None,
     settings: RecoverySettings,
+    average: Sequence[keras.Variable],
 ) -> Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]]:
-    """Trace one optimizer step; it returns the distillation loss and the label loss."""
+    """Trace one optimizer step, which moves ``average`` too; it returns the distillation and the label loss."""
 
     def step(parts: dict[str, Tensors]) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
@@ -194,6 +302,8 @@ def _train_step(
             ],
             variables,
         )
+        for mean, weight in zip(average, student.weights, strict=bool(average)):
+            mean.assign(EMA_MOMENTUM * mean + (1.0 - EMA_MOMENTUM) * weight)
         return distil, label
 
     traced: Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]] = tf.function(step)
