@@ -17,6 +17,7 @@ from edgekit import (
     pipeline,
     plan,
     provenance,
+    pruning_record,
     recipe,
     source,
     steps,
@@ -148,7 +149,7 @@ def _report(
         exit_code=failures[0].exit_code if failures else exit_code(targets),
         source=_source(prepared, outcome),
         targets=targets,
-        prune=_prune_summary(outcome),
+        prune=pruning_record.summary(outcome),
         failures=failures,
         environment=provenance.environment(),
         recipe_sha256=recipe.fingerprint(prepared.recipe),
@@ -197,6 +198,8 @@ def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, sta
     written = []
     product = _PRODUCTS[stage]
     with BuildFolder(folder) as place:
+        if stage == "prune":
+            return pruning_record.write_checkpoint(outcome, prepared.recipe.model.path, place)
         for name, entry in outcome.entries.items():
             step = prepared.plan.steps[name]
             if step.function not in product.functions or step.preliminary:
@@ -214,8 +217,9 @@ class _Product:
     files: tuple[str, ...]
 
 
+_PRUNING = ("edgekit.prune.stage:run", "edgekit.prune.stage:control", "edgekit.prune.checkpointed:run")
 _PRODUCTS = {
-    "prune": _Product(("edgekit.prune.stage:run",), ("pruned.keras",)),
+    "prune": _Product(_PRUNING, ()),
     "quantize": _Product(
         ("edgekit.quantize.stage:run", "edgekit.search.stage:run", "edgekit.finetune.stage:choose"), ("plan.json",)
     ),
@@ -329,10 +333,3 @@ def _source(prepared: Prepared, outcome: pipeline.Outcome) -> data.Source:
         parameters=found["parameters"] or info.parameters, task=prepared.recipe.task.kind,
         warnings=list(dict.fromkeys([*info.warnings, *found["warnings"]])),
     )  # fmt: skip
-
-
-def _prune_summary(outcome: pipeline.Outcome) -> data.PruneSummary | None:
-    if "prune" not in outcome.entries:
-        return None
-    result = outcome.entries["prune"].result
-    return data.PruneSummary(**{name: result[name] for name in data.PruneSummary.model_fields if name in result})

@@ -144,7 +144,12 @@ def _obtain(
 
     def make(folder: Path) -> None:
         ready = _map(arguments, lambda ref: inputs[ref.step].path(ref.name), lambda path: path)
-        worker.run(step.function, ready, folder, tell, label=step.label, children=children)
+        if step.resumable:
+            ready["work"] = store.unfinished(key)
+        worker.run(
+            step.function, ready, folder, tell,
+            label=step.label, children=children, own_cpu=step.machine_bound,
+        )  # fmt: skip
 
     return store.obtain(key, make, lambda: tell(0.0, "waiting for another build that is making it"))
 

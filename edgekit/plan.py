@@ -6,14 +6,16 @@ Facts of targets become parameters here; a stage never sees a target. Steps that
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from edgekit.errors import RecipeError
 from edgekit.finetune.samples import LEAST
+from edgekit.plan_data import Data
+from edgekit.plan_pruning import Pruning
 from edgekit.recipe import Recipe
 from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, File, Group, Ref, Row, Step
 from edgekit.target import Output, Target
+from edgekit.tasks import AGREEMENT_OF_A_POINT
 
 LIKENESS = "likeness"
 
@@ -33,7 +35,8 @@ class _Planner:
         self.metadata = metadata
         self.result = BuildPlan()
         self.prunes = recipe.prune.enabled and source_format in ("keras", "h5")
-        self.preprocess = recipe.preprocess.model_dump(mode="json")
+        self.data = Data(recipe)
+        self.pruning = Pruning(recipe, self.data, self.result)
 
     def plan(self, targets: list[Target]) -> BuildPlan:
         if self.recipe.prune.enabled and not self.prunes:
@@ -41,7 +44,7 @@ class _Planner:
                 f"A .{self.source} model is quantized and converted only: pruning needs the Keras graph to retrain."
             )
         if self.prunes:
-            self.result.add(self._prune_step())
+            self.pruning.add_training()
         if self.quantized:
             self.result.notes.append("The model is quantized already: it is scored and timed as it is.")
         if self.recipe.quantize.finetune and not self.quantized:
@@ -56,6 +59,8 @@ class _Planner:
                 self._group(target, format)
         self._likeness_step()
         self._latency_steps()
+        if self.prunes:
+            self._curve_steps()
         for group in self.result.groups:
             if group.device:
                 self._device_step(group.device, group, self.recipe.devices[group.target.name])
@@ -92,40 +97,6 @@ class _Planner:
             name = precision = "int8"
         return Row(name, steps, format, precision, emit, score, pruned)
 
-    def _data(self, path: Path, labels: Path | None) -> dict[str, Any]:
-        return {
-            "kind": self.recipe.data.kind,
-            "path": File(path),
-            "labels": File(labels) if labels else None,
-            "classes": list(self.recipe.task.classes),
-            "preprocess": self.preprocess,
-        }
-
-    def _calibration(self) -> dict[str, Any]:
-        return self._data(self.recipe.data.calibration, None)
-
-    def _task(self) -> dict[str, Any]:
-        task = self.recipe.task
-        table = task.model_dump(mode="json", exclude={"adapter", "classes"})
-        return table | ({"adapter": File(task.adapter)} if task.kind == "custom" and task.adapter else {})
-
-    def _prune_step(self) -> Step:
-        data, task = self.recipe.data, self.recipe.task
-        labelled = data.train is not None
-        learn = self._data(data.train, data.train_labels) if data.train else self._calibration()
-        return Step(
-            "prune", "prune", "prune and recover", "edgekit.prune.stage:run",
-            {
-                "model": File(self.recipe.model.path),
-                "dataset": learn,
-                "labelled": labelled,
-                "task": self._task(),
-                "adapter": File(task.adapter) if task.adapter and labelled and task.kind != "custom" else None,
-                "settings": self.recipe.prune.model_dump(mode="json"),
-            },
-            KERAS, machine_bound=True,
-        )  # fmt: skip
-
     def _float_step(self, pruned: bool) -> str:
         name = _name(pruned)
         samples = self.recipe.convert.parity_samples
@@ -133,13 +104,13 @@ class _Planner:
             function, libraries = READ_BY[self.source]
             return self.result.add(Step(
                 "float-original", "convert", f"read the .{self.source} model", function,
-                {"model": File(self.recipe.model.path), "dataset": self._calibration(), "samples": samples,
+                {"model": File(self.recipe.model.path), "dataset": self.data.calibration(), "samples": samples,
                  "as_is": self.quantized}, libraries,
             ))  # fmt: skip
         model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)
         return self.result.add(Step(
             f"float-{name}", "convert", f"float graph of the {name} model", "edgekit.convert.stage:float_model",
-            {"model": model, "source": "keras" if pruned else self.source, "dataset": self._calibration(),
+            {"model": model, "source": "keras" if pruned else self.source, "dataset": self.data.calibration(),
              "samples": samples, "signature": self.recipe.model.signature}, KERAS,
         ))  # fmt: skip
 
@@ -190,13 +161,13 @@ class _Planner:
     def _calibrating(self, model: str, format: str, precision: str, scheme: str) -> dict[str, Any]:
         return {
             "model": Ref(model, f"model.{format}"), "format": format, "precision": precision, "scheme": scheme,
-            "dataset": self._calibration(), "samples": self.recipe.quantize.calibration_samples,
+            "dataset": self.data.calibration(), "samples": self.recipe.quantize.calibration_samples,
         }  # fmt: skip
 
     def _search_step(self, name: str, model: str, format: str, scheme: str) -> Step:
         settings = self.recipe.quantize
         aim = {
-            "task": self._task(), "target_loss": self._target_loss(), "seconds": settings.search_seconds,
+            "task": self.data.task(), "target_loss": self._target_loss(), "seconds": settings.search_seconds,
             "largest_mb": self.recipe.budget.model_mb,
         }  # fmt: skip
         step = Step(
@@ -235,7 +206,7 @@ class _Planner:
             self.result.add(Step(
                 f"finetune-{_name(pruned)}", "finetune", f"fine-tune the {_name(pruned)} model if needed",
                 "edgekit.finetune.stage:run",
-                {"model": model, "searches": searches, "dataset": self._calibration(),
+                {"model": model, "searches": searches, "dataset": self.data.calibration(),
                  "samples": settings.calibration_samples, "parity_samples": self.recipe.convert.parity_samples,
                  "settings": {"epochs": settings.finetune_epochs, "learning_rate": settings.finetune_learning_rate,
                               "seed": settings.seed}},
@@ -251,24 +222,24 @@ class _Planner:
         self.result.add(Step(
             LIKENESS, "quantize", "calibration against test samples", "edgekit.quantize.likeness:run",
             {"model": Ref(self._float_artifact(format, "float32", False), f"model.{format}"), "format": format,
-             "calibration": self._calibration(), "samples": self.recipe.quantize.calibration_samples,
-             "test": self._data(self.recipe.data.test, None)},
+             "calibration": self.data.calibration(), "samples": self.recipe.quantize.calibration_samples,
+             "test": self.data.of(self.recipe.data.test, None)},
             FORMAT_LIBRARIES[format],
         ))  # fmt: skip
 
     def _target_loss(self) -> float:
         """Return the loss of agreement with the float model at which a search may stop."""
         budget = self.recipe.budget.accuracy_drop
-        allowed = _SLACK[self.recipe.task.kind] * budget / 100 if budget else _LARGEST_LOSS
+        allowed = AGREEMENT_OF_A_POINT[self.recipe.task.kind] * budget / 100 if budget else _LARGEST_LOSS
         return min(_LARGEST_LOSS, allowed)
 
     def _score_step(self, emit: str, format: str, baseline: str | None) -> str:
-        data, profile = self.recipe.data, self.recipe.profile
+        profile = self.recipe.profile
         return self.result.add(Step(
             f"score-{emit}", "profile", f"accuracy of {emit.removeprefix('emit-')}",
             "edgekit.profile.accuracy:run",
             {"artifact": Ref(emit, f"model.{format}"), "format": format,
-             "dataset": self._data(data.test, data.test_labels), "task": self._task(),
+             "dataset": self.data.test(), "task": self.data.task(),
              "baseline": Ref(baseline, "predictions.npz") if baseline else None,
              "resamples": profile.bootstrap, "seed": profile.seed},
             (*FORMAT_LIBRARIES[format], "faster-coco-eval"),
@@ -285,6 +256,15 @@ class _Planner:
                 self._timing(rows.values(), format, self.recipe.profile.threads, "local"),
                 FORMAT_LIBRARIES[format], tolerant=True, machine_bound=True, alone=True,
             ))  # fmt: skip
+
+    def _curve_steps(self) -> None:
+        """Measure what pruning made and its control, as float files of the first format that is timed here."""
+        timed = next((group for group in self.result.groups if group.latency), None)
+        if timed is None or not self.pruning.has_curve:
+            return
+        first = timed.rows[0]
+        timing = self._timing((), timed.format, self.recipe.profile.threads, "local")
+        self.pruning.add_curve(first, self._float_step(False), timing)
 
     def _device_step(self, name: str, group: Group, address: str) -> None:
         device = _in_runtime(address, group.primary)
@@ -344,6 +324,4 @@ _HERE = ("local", "browser")  # devices that this host computes for
 _SEARCH = "edgekit.search.stage:run"
 _CHOOSE = "edgekit.finetune.stage:choose"
 _LARGEST_LOSS = 0.02
-# Agreement counts every changed answer, the metric only what was right: on detectors it lost a fifth to three quarters.
-_SLACK = {"detection": 1.0, "classification": 1.5, "generic": 0.8, "custom": 1.5}
 _STEP_OF = {"float16": "float16", "int8": "quantize", "int8-weights": "quantize"}

@@ -121,14 +121,18 @@ class BudgetTable(Table):
 
 class PruneTable(Table):
     enabled: bool = True
-    keep_macs: float = Field(0.5, gt=0, lt=1, description="share of the multiply-accumulates that stays")
+    keep_macs: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        "auto",
+        description='share of the multiply-accumulates that stays; "auto": the least that keeps budget.accuracy_drop',
+    )
+    minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
     importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
     cost: Literal["macs", "parameters", "uniform"] = Field("macs", description="what a channel is to save the most of")
     round_to: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         16, description='channel counts become multiples of this; "auto": of what the cost says is worth it'
     )
     min_channels: int = Field(16, ge=1)
-    max_layer_cut: float = Field(0.5, gt=0, lt=1, description="largest share of one layer's channels removed")
+    max_layer_cut: float = Field(0.8, gt=0, lt=1, description="largest share of one layer's channels removed")
     limits: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         {}, description='the same for some layers, by name or pattern: limits = {"stem*" = 0.25}'
     )
@@ -139,7 +143,21 @@ class PruneTable(Table):
     distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
     ema: bool = False
     augment: bool = Field(True, description="half of the steps see mixed images that the unpruned model labels")
+    patience: int = Field(0, ge=0, description="epochs without a better one before recovery ends; 0: it never does")
     seed: int = 0
+    seeds: int = Field(1, ge=1, description="how often to recover, each with its own seed: the spread of the accuracy")
+    control: bool = Field(True, description="train the unpruned model as long, where labels are used, to compare with")
+    teacher: Path | None = Field(None, description="a model to learn from instead of the unpruned one; .keras or .h5")
+    student: Path | None = Field(None, description="a smaller model of yours to teach, instead of cutting this one")
+    checkpoint: Path | None = Field(
+        None, description="a folder an earlier `edgekit prune` wrote for this model: taken as it is, nothing is trained"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> PruneTable:
+        if self.student and self.checkpoint:
+            raise ValueError("student trains a network of yours and checkpoint takes a finished one; leave one out")
+        return self
 
 
 class QuantizeTable(Table):
@@ -258,13 +276,16 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
 
 def fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what the recipe says (not of where it lies)."""
-    return _sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True, "check": True}))
+    return _sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True, "check": True, **_PLACES}))
 
 
 def making_fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what decides the inside of an artifact; of the budgets, searches aim at accuracy's."""
     tables: dict[str, Any] = dict.fromkeys(("task", "preprocess", "prune", "quantize", "convert"), True)
-    return _sha256(recipe.model_dump_json(include=tables | {"budget": {"accuracy_drop"}}))
+    return _sha256(recipe.model_dump_json(include=tables | {"budget": {"accuracy_drop"}}, exclude={**_PLACES}))
+
+
+_PLACES: dict[str, Any] = {"prune": {"teacher", "student", "checkpoint"}}  # known by their content
 
 
 def _sha256(text: str) -> str:
@@ -317,6 +338,7 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
             "model": absolute(recipe.model),
             "task": absolute(recipe.task),
             "data": absolute(recipe.data),
+            "prune": absolute(recipe.prune),
             "targets": TargetsTable(names=names),
         }
     )

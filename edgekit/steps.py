@@ -31,7 +31,8 @@ class Step:
     ``tolerant``: list items whose Ref failed are left out instead of failing this step too.
     ``machine_bound``: the result is this CPU's own. ``alone``: nothing else of the build may run meanwhile.
     ``preliminary``: another step decides whether this result is used. ``device``: the address of the device that does
-    the work; this host only waits for it.
+    the work; this host only waits for it. ``resumable``: it is given a folder ``work`` that outlives a killed
+    build, and goes on from there.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Step:
     machine_bound: bool = False
     alone: bool = False
     preliminary: bool = False
+    resumable: bool = False
     device: str = ""
 
     @property

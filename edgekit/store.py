@@ -2,6 +2,7 @@
 
     store/<key>/          one finished result: its files, result.json, and entry.json with every file's sha256
     store/tmp/            results being made; moved into place by one rename, so an entry is whole or absent
+    store/unfinished/<key>/  what a long step keeps for the case that it is killed; gone once it is finished
     store/locks/<key>     held while a key is being made; a dead process lets go of it
 
 A key covers the step's function, its parameters, the content of every file it reads, edgekit's own code and the
@@ -28,6 +29,8 @@ from edgekit.errors import StageError
 from edgekit.worker import ERROR, FREE_SPACE, LOG, REQUEST, RESULT
 
 ENTRY = "entry.json"
+_UNFINISHED = "unfinished"
+_KEPT_S = 14 * 86_400
 _POLL_S = 0.2
 _NOT_CONTENT = {ENTRY, LOG, REQUEST, ERROR}
 
@@ -115,6 +118,12 @@ class Store:
                 work.with_suffix(".alive").unlink(missing_ok=True)
         return Entry(self.folder / key, reused=False)
 
+    def unfinished(self, key: str) -> Path:
+        """Return the folder a step may go on from; only for who is making ``key``."""
+        folder = self.folder / _UNFINISHED / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def _publish(self, work: Path, key: str) -> None:
         names = sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file())
         files = {name: digest(work / name) for name in names if name not in _NOT_CONTENT}
@@ -123,6 +132,7 @@ class Store:
         with entry.open("rb") as stream:
             os.fsync(stream.fileno())
         os.rename(work, self.folder / key)
+        shutil.rmtree(self.folder / _UNFINISHED / key, ignore_errors=True)
 
     def _keep_log(self, work: Path) -> None:
         with suppress(OSError):  # on a full disk the error that is being raised matters, not its log
@@ -137,7 +147,13 @@ class Store:
             yield
 
     def _sweep(self) -> None:
-        """Remove what killed builds left behind; the folders of living ones are held."""
+        """Remove what killed builds left behind; the folders of living ones are held.
+
+        What a step may go on from stays for two weeks: nobody comes back to it later.
+        """
+        for kept in (self.folder / _UNFINISHED).glob("*"):
+            if abs(time.time() - kept.stat().st_mtime) > _KEPT_S:
+                shutil.rmtree(kept, ignore_errors=True)
         for work in (self.folder / "tmp").iterdir():
             if not work.is_dir() or _is_held(work.with_suffix(".alive")):
                 continue

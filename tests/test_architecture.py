@@ -32,6 +32,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "plan",
+            "plan_data",
+            "plan_pruning",
+            "pruning_record",
             "device_rows",
             "build",
             "build_folder",

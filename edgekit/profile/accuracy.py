@@ -51,7 +51,7 @@ def run(
     output is NaN or infinite, or the baseline saw other samples.
     """
     scorer = tasks.load(task["kind"], task.get("adapter"))
-    samples = _open(dataset, labelled=task["kind"] != "generic")
+    samples = opened(dataset, labelled=task["kind"] != "generic")
     truth = samples.truth
     scorer.check_truth(truth, samples.classes)
     identity = sample_set(samples)
@@ -88,7 +88,7 @@ def sample_set(samples: Dataset) -> str:
     return content.hexdigest()
 
 
-def _open(dataset: dict[str, Any], *, labelled: bool) -> Dataset:
+def opened(dataset: dict[str, Any], *, labelled: bool) -> Dataset:
     return open_dataset(
         dataset["kind"],
         dataset["path"],

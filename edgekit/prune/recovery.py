@@ -77,7 +77,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class RecoveryResult:
-    """What happened: ``seconds`` includes running the teacher once; ``best_epoch`` (from 1) is the result."""
+    """What happened: ``seconds`` of all epochs, also before a kill; ``best_epoch`` (from 1) is the result."""
 
     epochs: tuple[Epoch, ...]
     best_epoch: int
@@ -119,7 +119,6 @@ class _Training:
         self, student: keras.Model, teacher: keras.Model, lesson: Lesson, loss: Loss | None,
         settings: RecoverySettings, held: Lesson | None, after_step: Callable[[], None] | None,
     ) -> None:  # fmt: skip
-        self.start = time.monotonic()
         self.student, self.teacher, self.lesson, self.settings = student, teacher, lesson, settings
         self.samples = sample_count(lesson.inputs)
         self.batch = min(settings.batch, self.samples)
@@ -155,7 +154,8 @@ class _Training:
             progress(done / self.settings.epochs, f"epoch {done}: loss {self.epochs[-1].total_loss:.4f}{self._left()}")
         _assign(self.student.weights, self.best or self._result())
         progress(1.0, "trained")
-        return RecoveryResult(tuple(self.epochs), self.best_epoch(), time.monotonic() - self.start, self.samples)
+        seconds = sum(epoch.seconds for epoch in self.epochs)
+        return RecoveryResult(tuple(self.epochs), self.best_epoch(), seconds, self.samples)
 
     def best_epoch(self) -> int:
         """Return the epoch (from 1) that was best on the held samples, of equals the later; else the last."""

@@ -1,152 +1,252 @@
-"""The prune stage: a trained Keras model in, a smaller trained Keras model out."""
+"""The prune stage: a trained Keras model in, a smaller trained Keras model out; and its control."""
 
 from __future__ import annotations
 
+import shutil
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
 
 from edgekit import keras_io
 from edgekit.artifact import TensorSpec
-from edgekit.dataset import Dataset, Preprocess, open_dataset
-from edgekit.errors import StageError, UnsupportedError
+from edgekit.dataset import Preprocess, open_dataset
+from edgekit.errors import RecipeError
 from edgekit.progress import Progress
-from edgekit.prune import surgery
-from edgekit.prune.cost import COUNTED, Macs
-from edgekit.prune.functional import as_functional
+from edgekit.prune import amount
+from edgekit.prune.candidate import Candidate, Cutter, School, retrained
+from edgekit.prune.cost import COUNTED
+from edgekit.prune.functional import as_functional, copy_model
 from edgekit.prune.graph import analyze
+from edgekit.prune.held import Judge, Split
 from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.recovery import Loss, RecoveryResult, RecoverySettings, recover
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import input_names, output_names
-from edgekit.tasks.adapter import load_adapter
+from edgekit.prune.losses import teaching
+from edgekit.prune.recovery import Lesson, RecoverySettings
+from edgekit.prune.signature import Arrays, input_names, output_shapes
 
-Arrays = dict[str, npt.NDArray[Any]]
-
-MODEL = "pruned.keras"
-_EXACTNESS = 1e-5  # relative: float32 sums in another order
+MODEL, CURVE = "pruned.keras", "curve"
 _RANKING_SAMPLES = 192
 _EXACTNESS_SAMPLES = 8
+_LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
+
+
+@dataclass(frozen=True)
+class _Class:
+    """The unpruned network, its samples, and the school they make."""
+
+    original: keras.Model
+    inputs: Arrays
+    school: School
+    by: str
+    samples: int
 
 
 def run(
-    *,
-    out: Path,
-    progress: Progress,
-    model: Path,
-    dataset: dict[str, Any],
-    labelled: bool,
-    task: dict[str, Any],
-    adapter: Path | None,
-    settings: dict[str, Any],
-) -> dict[str, Any]:
-    """Cut channels until ``settings["keep_macs"]`` holds, prove the cut exact, recover; write ``pruned.keras``.
+    *, out: Path, work: Path, progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool,
+    task: dict[str, Any], adapter: Path | None, teacher: Path | None, student: Path | None,
+    settings: dict[str, Any], aim: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and every amount tried to ``curve/``.
 
-    ``dataset``: what to learn from; with ``labelled`` its truth is used too. Raises UnsupportedError where
-    nothing can be cut, StageError where the cut is not exact or recovery fails.
+    ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points
+    (or None), and ``slack``, the agreement a point is worth. ``teacher``: whom to learn from instead of the
+    unpruned model. ``student``: a network to teach instead of cutting. ``work`` keeps what is done if this is
+    killed. Raises UnsupportedError where nothing can be cut, StageError where a cut is not exact or recovery fails.
+    """
+    began = time.monotonic()
+    keras_io.deterministic(settings["seed"])
+    ready = _class(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
+    if student is not None:
+        found = [_taught_student(student, ready, settings, work, progress)]
+        facts: dict[str, Any] = {"frozen": [], "widths": [], "target_reached": True, "cost": ""}
+        facts |= {"macs_before": analyze(ready.original).macs(), "macs_after": found[0].macs}
+    else:
+        cutter, facts = _cutter(ready, settings, work, progress)
+        found = _candidates(cutter, settings, aim, progress)
+        facts |= _facts(cutter, found[0])
+    best = found[0]
+    shutil.copyfile(best.file, out / MODEL)
+    (out / CURVE).mkdir()
+    for candidate in found:
+        shutil.copyfile(candidate.file, out / CURVE / f"{candidate.name}.keras")
+    return {
+        **facts,
+        "recovery": ready.by if settings["epochs"] else "none",
+        "recovery_epochs": best.epochs,
+        "best_epoch": best.best_epoch,
+        "exactness_error": best.exactness_error,
+        "parameters_before": int(ready.original.count_params()),
+        "parameters_after": best.parameters,
+        "chosen": best.name,
+        "judged_by": ready.school.judge.by if ready.school.judge else "",
+        "tried": [_tried(candidate) for candidate in found],
+        "minutes": sum(candidate.seconds for candidate in found) / 60,
+        "stage_minutes": (time.monotonic() - began) / 60,
+        "training_samples": ready.samples,
+    }
+
+
+def control(
+    *, out: Path, work: Path, progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool,
+    task: dict[str, Any], adapter: Path | None, teacher: Path | None, settings: dict[str, Any],
+    aim: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Train the unpruned network for as many epochs, in the same way: the fair thing to compare with.
+
+    Writes ``control-SEED.keras`` for each seed that the pruned network was recovered with.
     """
     keras_io.deterministic(settings["seed"])
+    ready = _class(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
+    (out / CURVE).mkdir()
+    found = []
+    seeds = range(settings["seed"], settings["seed"] + settings["seeds"])
+    for number, seed in enumerate(seeds):
+        tell = _share(progress, 0.1 + 0.9 * number / len(seeds), 0.9 / len(seeds), f"control, seed {seed}: ")
+        name = f"control-seed-{seed}"
+        taught = retrained(copy_model(ready.original), ready.school, seed, tell, work / name)
+        shutil.copyfile(taught.file, out / CURVE / f"{name}.keras")
+        found.append(taught)
+    return {
+        "tried": [_tried(taught) for taught in found],
+        "minutes": sum(taught.seconds for taught in found) / 60,
+    }
+
+
+def _class(
+    progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool, task: dict[str, Any],
+    adapter: Path | None, teacher: Path | None, settings: dict[str, Any], aim: dict[str, Any],
+) -> _Class:  # fmt: skip
     progress(0.0, "loading the model")
     original = as_functional(keras_io.load(model))
-    specs = _specs(original)
     samples = open_dataset(
         dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
         labelled=labelled, classes=dataset["classes"],
     )  # fmt: skip
-    inputs = samples.stacked(specs)
-
-    progress(0.03, "finding channel groups")
-    graph = analyze(original)
-    few = {name: array[:_RANKING_SAMPLES] for name, array in inputs.items()}
-    progress(0.05, f"ranking {graph.unit_count} channel groups")
-    ranking = IMPORTANCE[settings["importance"]](original, graph, few, settings["seed"])
-    selection = select(
-        graph, ranking, COUNTED[settings["cost"]](), settings["keep_macs"], keep_of=Macs(),
-        **{name: settings[name] for name in ("round_to", "min_channels", "max_layer_cut", "limits", "protect")},
+    inputs = samples.stacked(_specs(original))
+    progress(0.02, f"{len(samples)} samples to learn from")
+    learned = teaching(original, inputs, samples, labelled, task, adapter, model)
+    split = Split.of(len(samples))
+    whole = Lesson(inputs, learned.labels)
+    held = whole.part(split.held) if len(split.held) else None
+    judge = None
+    if held is not None:
+        truth = [samples.truth[number] for number in split.held] if labelled and samples.truth is not None else None
+        judge = Judge(original, held.inputs, _as_truth(truth), samples.classes, task, aim["slack"])
+    school = School(
+        _teacher(teacher, original), whole.part(split.train), learned.loss, held, judge,
+        RecoverySettings(**{name: settings[name] for name in RecoverySettings.__dataclass_fields__}),
     )  # fmt: skip
-    if selection.macs_after >= selection.macs_before:
-        reasons = "; ".join(sorted({item.reason for item in graph.frozen})[:3])
-        raise UnsupportedError(
-            f"No channel of this model can be cut with these settings. {reasons}".strip(),
-            "Lower prune.min_channels or prune.round_to, or set prune.enabled = false.",
-        )
-    pruned = surgery.prune(original, graph, selection)
-    error = surgery.verify_exact(
-        original, graph, selection, pruned, {k: v[:_EXACTNESS_SAMPLES] for k, v in few.items()}
-    )
-    if not error <= _EXACTNESS:
-        raise StageError(
-            f"The cut network differs by {error:.1e} from the original with those channels zeroed "
-            f"(limit {_EXACTNESS:.0e}).",
-            "This is a bug in edgekit's surgery for this architecture; set prune.enabled = false meanwhile.",
-        )
-    recovery, taught = _recover(pruned, original, inputs, samples, labelled, task, adapter, settings, progress)
-    keras_io.save(pruned, out / MODEL)
-    return {
-        **_facts(selection),
-        "exactness_error": float(error),
-        "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
-        "recovery": taught,
-        "recovery_epochs": len(recovery.epochs) if recovery else 0,
-        "recovery_details": recovery.summary()["epochs"][-1:] if recovery else [],
-        "training_samples": len(samples) if recovery else 0,
-    }
+    by = f"{learned.source_text} + distillation" if learned.loss else "distillation"
+    return _Class(original, inputs, school, by, len(split.train))
 
 
-def _facts(selection: Selection) -> dict[str, Any]:
+def _as_truth(truth: list[Any] | None) -> Any:
+    return np.asarray(truth) if truth and np.ndim(truth[0]) == 0 else truth
+
+
+def _teacher(path: Path | None, original: keras.Model) -> keras.Model:
+    """Return the network to learn from. Raises RecipeError where it answers in other shapes."""
+    if path is None:
+        return original
+    teacher = as_functional(keras_io.load(path))
+    _check_alike(teacher, original, f"prune.teacher {path.name}")
+    return teacher
+
+
+def _taught_student(path: Path, ready: _Class, settings: dict[str, Any], work: Path, progress: Progress) -> Candidate:
+    student = as_functional(keras_io.load(path))
+    _check_alike(student, ready.original, f"prune.student {path.name}")
+    macs = analyze(student).macs()
+    tell = _share(progress, 0.1, 0.9, "")
+    return replace(retrained(student, ready.school, settings["seed"], tell, work / "student"), macs=macs)
+
+
+def _check_alike(found: keras.Model, wanted: keras.Model, what: str) -> None:
+    if input_names(found) != input_names(wanted) or output_shapes(found) != output_shapes(wanted):
+        raise RecipeError(
+            f"{what} takes {input_names(found)} and gives {output_shapes(found)}; the model takes "
+            f"{input_names(wanted)} and gives {output_shapes(wanted)}.",
+            "Both need the same inputs and outputs, by name and shape.",
+        )
+
+
+def _cutter(ready: _Class, settings: dict[str, Any], work: Path, progress: Progress) -> tuple[Cutter, dict[str, Any]]:
+    progress(0.03, "finding channel groups")
+    graph = analyze(ready.original)
+    few = {name: array[:_RANKING_SAMPLES] for name, array in ready.inputs.items()}
+    progress(0.05, f"ranking {graph.unit_count} channel groups")
+    ranking = IMPORTANCE[settings["importance"]](ready.original, graph, few, settings["seed"])
+    proof = {name: array[:_EXACTNESS_SAMPLES] for name, array in few.items()}
+    limits = {name: settings[name] for name in _LIMITS}
+    cost = COUNTED[settings["cost"]]()
+    cutter = Cutter(ready.original, graph, ranking, cost, limits, ready.school, proof, work)
+    return cutter, {"frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen], "cost": cost.name}
+
+
+def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
+    """Return every network that was made, the chosen one first."""
+    if settings["keep_macs"] != "auto":
+        amounts = [cutter.candidate(settings["keep_macs"], settings["seed"], _share(progress, 0.1, 0.9, ""))]
+        best = amounts[0]
+    else:
+        amounts = _searched(cutter, settings, aim, progress)
+        allowed = aim["accuracy_drop"]
+        probe = amount.best([_probe(item) for item in amounts], allowed)
+        best = next(item for item in amounts if item.keep == probe.keep)
+    again = [
+        cutter.candidate(best.keep, seed, _share(progress, 0.9, 0.1, f"seed {seed}: "))
+        for seed in range(settings["seed"] + 1, settings["seed"] + settings["seeds"])
+    ]
+    return [best, *(item for item in amounts if item is not best), *again]
+
+
+def _searched(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
+    """Bisect the amount until the border of the accuracy budget is known, or the time is over.
+
+    The time that counts is that of the trainings themselves, so that a killed build decides as it would have.
+    """
+    if cutter.school.judge is None:
+        raise RecipeError(
+            'prune.keep_macs = "auto" judges amounts by samples held apart, and there are too few to hold any.',
+            "Give more samples in data.train or data.calibration, or a share: keep_macs = 0.5",
+        )
+    found: list[Candidate] = []
+    while (keep := amount.next_share([_probe(item) for item in found], aim["accuracy_drop"])) is not None:
+        used = sum(item.seconds for item in found)
+        expected = found[-1].seconds if found else 0.0
+        limit = settings["minutes"] * 60
+        if found and used + expected > limit:
+            break
+        share = min(0.85, used / limit)
+        what = f"keeping {keep:.0%} of the multiply-accumulates: "
+        found.append(cutter.candidate(keep, settings["seed"], _share(progress, 0.1 + 0.8 * share, 0.05, what)))
+    return found
+
+
+def _probe(candidate: Candidate) -> amount.Probe:
+    return amount.Probe(candidate.keep, candidate.drop_points if candidate.drop_points is not None else 0.0)
+
+
+def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:
+    selection = cutter.selection(best.keep)
     return {
         "macs_before": int(selection.macs_before),
         "macs_after": int(selection.macs_after),
-        "parameters_before": int(selection.params_before),
-        "parameters_after": int(selection.params_after),
         "target_reached": bool(selection.reached),
         "widths": [[list(width.layers), width.before, width.after] for width in selection.widths],
     }
 
 
-def _recover(
-    pruned: Any, original: Any, inputs: Arrays, samples: Dataset, labelled: bool,
-    task: dict[str, Any], adapter: Path | None, settings: dict[str, Any], progress: Progress,
-) -> tuple[RecoveryResult | None, str]:  # fmt: skip
-    if settings["epochs"] == 0:
-        return None, "none"
-    labels, loss = _teaching(original, inputs, samples, labelled, task, adapter)
-    result = recover(
-        pruned, original, inputs, labels, loss,
-        RecoverySettings(**{name: settings[name] for name in RecoverySettings.__dataclass_fields__}),
-        lambda done, text: progress(0.1 + 0.88 * done, text),
-    )  # fmt: skip
-    return result, "labels + distillation" if labels else "distillation"
+def _tried(candidate: Candidate) -> dict[str, Any]:
+    names = ("name", "keep", "seed", "macs", "parameters", "epochs", "best_epoch", "seconds", "drop_points")
+    return {name: getattr(candidate, name) for name in names}
 
 
-def _teaching(
-    model: Any, inputs: Arrays, samples: Dataset, labelled: bool, task: dict[str, Any], adapter: Path | None
-) -> tuple[Arrays | None, Loss | None]:
-    """Return labels and a loss where the recipe has them: the adapter's, or the built-in of classification."""
-    if not labelled or samples.truth is None:
-        return None, None
-    if adapter is not None:
-        module = load_adapter(adapter, ("encode_labels", "loss"))
-        shape = tuple(next(iter(inputs.values())).shape[1:])
-        encoded = [module.encode_labels(truth.boxes, truth.classes, shape) for truth in samples.truth]
-        return {name: np.stack([item[name] for item in encoded]) for name in encoded[0]}, module.loss
-    if task["kind"] == "classification":
-        name = output_names(model)[0]
-        return {"class": np.asarray(samples.truth, np.int64)}, _cross_entropy(name)
-    return None, None
-
-
-def _cross_entropy(output: str) -> Loss:
-    def loss(outputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> tf.Tensor:
-        # log of the network's own probabilities; the floor keeps a wrong, certain answer finite
-        probabilities = tf.clip_by_value(outputs[output], 1e-7, 1.0)
-        chosen = tf.gather(probabilities, labels["class"], axis=-1, batch_dims=1)
-        return -tf.reduce_mean(tf.math.log(chosen))
-
-    return loss
+def _share(progress: Progress, start: float, width: float, before: str) -> Progress:
+    return lambda done, text: progress(start + width * done, before + text)
 
 
 def _specs(model: Any) -> tuple[TensorSpec, ...]:

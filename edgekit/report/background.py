@@ -81,8 +81,6 @@ def _prune_facts(prune: PruneSummary) -> list[tuple[str, Child]]:
             f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
         ),
     ]
-    if prune.teacher_metric is not None:
-        rows.append(("Teacher", f"{prune.teacher_metric:.3f}"))
     return rows
 
 

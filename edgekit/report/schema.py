@@ -8,19 +8,25 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edgekit.diagnose.schema import Diagnosis
+from edgekit.report.measured import Accuracy as Accuracy
+from edgekit.report.measured import DeviceRun as DeviceRun
+from edgekit.report.measured import DeviceState as DeviceState
+from edgekit.report.measured import Latency as Latency
+from edgekit.report.measured import Model as Model
+from edgekit.report.measured import OpTime as OpTime
+from edgekit.report.measured import Place as Place
+from edgekit.report.pruned import CurvePoint as CurvePoint
+from edgekit.report.pruned import Gap as Gap
+from edgekit.report.pruned import PruneSummary as PruneSummary
+from edgekit.report.pruned import Tried as Tried
 
 SCHEMA_VERSION = 1
 
-Place = Literal["host", "device"]
 Status = Literal["baseline", "shipped", "kept", "dropped", "unscored"]
 Outcome = Literal["passed", "missed", "failed", "unscored"]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _two_sided(value: Any) -> tuple[float, float] | None:
@@ -69,87 +75,6 @@ class CheckTable(Model):
         own = self.targets.get(target.partition(" (")[0], {})
         tolerance: tuple[float, float] | None = own[metric] if metric in own else getattr(self, metric)
         return tolerance
-
-
-class Accuracy(Model):
-    """The task metric of one artifact, run in its own runtime on the test samples."""
-
-    metric: str = Field(description="name of the primary metric, e.g. mAP@[.5:.95] or top-1")
-    value: float = Field(description="0 to 1, higher is better")
-    secondary: dict[str, float] = Field(default={}, description="other figures of the task, e.g. mAP@.5")
-    per_class: dict[str, float] = Field(default={}, description="the primary metric for each class")
-    samples: int = Field(description="how many test samples were scored")
-    drop_points: float | None = Field(default=None, description="baseline minus this, in points")
-    drop_low_points: float | None = Field(default=None, description="paired bootstrap interval, lower end")
-    drop_high_points: float | None = Field(default=None, description="paired bootstrap interval, upper end")
-    interval_level: float = 0.95
-    runtime: str
-    runtime_version: str
-
-
-class OpTime(Model):
-    """Time in one op (or fused group) of the network, per inference."""
-
-    name: str
-    kind: str
-    ms: float
-
-
-class Latency(Model):
-    """Latency of one artifact. Host figures are never a board's figures: ``place`` says where."""
-
-    place: Place
-    machine: str = Field(description="CPU model and core count of where it ran")
-    runtime: str
-    runtime_version: str
-    threads: int
-    warmup_calls: int
-    min_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    samples_ns: list[int] = Field(
-        description="raw time per call, in the order measured (a group's mean for very short calls)"
-    )
-    calls_per_sample: int = Field(description="calls in one timed group; 1 where a call is far above timer noise")
-    load_ms: float
-    first_call_ms: float
-    peak_memory_bytes: int = Field(
-        description="VmHWM of a fresh process that loaded and ran only this artifact; in a browser "
-        "the WebAssembly memory of its runtime"
-    )
-    flags: list[str] = Field(default=[], description="unstable | throttled | busy | emulated | cpu_fallback")
-    ops: list[OpTime] = Field(default=[], description="empty where the runtime gives none")
-    ops_note: str = Field(default="", description="why there are no per-op times, if so")
-
-
-class DeviceState(Model):
-    """What of a device may change while it measures; "" or null where it does not say."""
-
-    load: float | None = None
-    governor: str = ""
-    frequency_mhz: float | None = None
-    max_frequency_mhz: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = Field(default=None, description="of the whole board at that moment, where a rail says it")
-    slowed_by: list[str] = Field(default=[], description="e.g. under-voltage, throttled: now, not since boot")
-    power_mode: str = Field(default="", description="of a Jetson, e.g. MAXN")
-
-
-class DeviceRun(Model):
-    """One artifact on a connected device: its outputs held against the host's first, then timed."""
-
-    device: str = Field(description="its address")
-    machine: str
-    system: str
-    emulated: bool = Field(description="an emulator computes right, but its time means nothing: none is reported")
-    difference: float | None = Field(
-        description="largest difference from the host's outputs: steps of an integer output, share of the range of a "
-        "float one; 0 is bit-equal, null was not compared"
-    )
-    latency: Latency | None = None
-    before: DeviceState
-    after: DeviceState
 
 
 class TriedPlan(Model):
@@ -227,7 +152,7 @@ class Variant(Model):
     speedup_p50: float | None = None
     status: Status
     cause: str = Field(default="", description="why it was dropped or could not be scored, as one sentence")
-    warnings: list[str] = []
+    warnings: list[str] = Field([])
     search: SearchSummary | None = Field(default=None, description="null where no precision was searched for")
     diagnosis: Diagnosis | None = Field(default=None, description="why it loses; null where there was nothing to ask")
 
@@ -272,18 +197,6 @@ class TargetReport(Model):
     bundle: str = Field(default="", description="folder with what to deploy, relative to the build folder")
 
 
-class PruneSummary(Model):
-    macs_before: int
-    macs_after: int
-    parameters_before: int
-    parameters_after: int
-    recovery: str = Field(description="labels + distillation | distillation | none")
-    recovery_epochs: int
-    exactness_error: float = Field(description="pruned against zeroed original before recovery, relative")
-    frozen: list[str] = Field(default=[], description="layers left alone, with the reason")
-    teacher_metric: float | None = None
-
-
 class Source(Model):
     """The trained model as it came in."""
 
@@ -293,7 +206,7 @@ class Source(Model):
     size_bytes: int
     parameters: int | None = None
     task: str
-    warnings: list[str] = []
+    warnings: list[str] = Field([])
 
 
 class Environment(Model):
@@ -339,11 +252,11 @@ class Report(Model):
     source: Source
     targets: list[TargetReport]
     prune: PruneSummary | None = None
-    failures: list[Failure] = []
+    failures: list[Failure] = Field([])
     environment: Environment
     recipe_sha256: str
     identity: Identity = Identity()
     check: CheckTable = CheckTable()
     test_samples: int
     calibration_samples: int
-    warnings: list[str] = []
+    warnings: list[str] = Field([])

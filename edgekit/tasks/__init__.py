@@ -23,6 +23,12 @@ TASKS: dict[str, str] = {
     "custom": "edgekit.tasks.custom",
 }
 
+AGREEMENT_OF_A_POINT = {"detection": 1.0, "classification": 1.5, "generic": 0.8, "custom": 1.5}
+"""Points of agreement with the float model that cost a point of the metric, by kind.
+
+Agreement counts every changed answer, the metric only what was right: on detectors it lost a fifth to three quarters.
+"""
+
 
 @dataclass(frozen=True)
 class Score:

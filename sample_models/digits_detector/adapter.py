@@ -13,17 +13,17 @@ EPSILON = 1e-6
 
 
 def encode_labels(
-    boxes: npt.NDArray[Any], classes: npt.NDArray[Any], input_shape: tuple[int, ...]
+    boxes: npt.NDArray[Any], classes: npt.NDArray[Any], input_shape: tuple[int, ...], class_count: int = CLASS_COUNT
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Turn the labels of one image into training targets of fixed shape.
 
     `boxes` is (n, 4) xyxy in pixels, `classes` (n,) from 0, `input_shape` (height, width, 3).
-    Returns "heatmap" (N, 10) with Gaussian peaks of 1 at the cell that holds each box centre,
+    Returns "heatmap" (N, class_count) with Gaussian peaks of 1 at the cell that holds each box centre,
     "boxes" (N, 4) with the box each cell has to predict and "box_weight" (N,), 0 where it has none;
     N = height / 4 * width / 4. CenterNet's targets (arXiv:1904.07850) with a box per cell near a centre.
     """
     height, width = input_shape[0] // STRIDE, input_shape[1] // STRIDE
-    heatmap = np.zeros((height, width, CLASS_COUNT), np.float32)
+    heatmap = np.zeros((height, width, class_count), np.float32)
     box_target = np.zeros((height, width, 4), np.float32)
     box_weight = np.zeros((height, width), np.float32)
     rows, columns = np.mgrid[0:height, 0:width]
@@ -40,7 +40,7 @@ def encode_labels(
         box_target[owned] = (x_min, y_min, x_max, y_max)
         box_weight[owned] = peak[owned]
     return {
-        "heatmap": heatmap.reshape(-1, CLASS_COUNT),
+        "heatmap": heatmap.reshape(-1, class_count),
         "boxes": box_target.reshape(-1, 4),
         "box_weight": box_weight.reshape(-1),
     }

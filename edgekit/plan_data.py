@@ -1,0 +1,43 @@
+"""The recipe's data and task as arguments of steps: files are known by their content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgekit.recipe import Recipe
+from edgekit.steps import File
+
+
+class Data:
+    """What steps are given to read."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._preprocess = recipe.preprocess.model_dump(mode="json")
+
+    def of(self, path: Path, labels: Path | None) -> dict[str, Any]:
+        """Return samples at ``path`` as the argument ``dataset`` of a step."""
+        return {
+            "kind": self._recipe.data.kind,
+            "path": File(path),
+            "labels": File(labels) if labels else None,
+            "classes": list(self._recipe.task.classes),
+            "preprocess": self._preprocess,
+        }
+
+    def calibration(self) -> dict[str, Any]:
+        return self.of(self._recipe.data.calibration, None)
+
+    def test(self) -> dict[str, Any]:
+        return self.of(self._recipe.data.test, self._recipe.data.test_labels)
+
+    def train(self) -> dict[str, Any]:
+        """Return what training learns from: the labelled samples, else those of calibration."""
+        data = self._recipe.data
+        return self.of(data.train, data.train_labels) if data.train else self.calibration()
+
+    def task(self) -> dict[str, Any]:
+        task = self._recipe.task
+        table = task.model_dump(mode="json", exclude={"adapter", "classes"})
+        return table | ({"adapter": File(task.adapter)} if task.kind == "custom" and task.adapter else {})

@@ -1,0 +1,91 @@
+"""The steps of pruning: the pruned network, its control, and the curve both are measured on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekit.plan_data import Data
+from edgekit.recipe import Recipe
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, File, Ref, Row, Step
+from edgekit.tasks import AGREEMENT_OF_A_POINT
+
+PRUNE, CONTROL, CURVE = "prune", "control", "curve"
+_NOT_SETTINGS = {"enabled", "control", "teacher", "student", "checkpoint"}
+
+
+class Pruning:
+    """Adds steps to ``result``. One pruned network serves all targets."""
+
+    def __init__(self, recipe: Recipe, data: Data, result: BuildPlan) -> None:
+        self.recipe, self.data, self.result = recipe, data, result
+        self.labelled = recipe.data.train is not None
+
+    @property
+    def has_control(self) -> bool:
+        """Say whether the unpruned model is trained too: only labels could teach it anything new."""
+        table = self.recipe.prune
+        return table.control and self.labelled and table.epochs > 0 and not table.checkpoint
+
+    @property
+    def has_curve(self) -> bool:
+        """Say whether there is more to show than before and after."""
+        table = self.recipe.prune
+        return self.has_control or table.keep_macs == "auto" or table.seeds > 1 or table.checkpoint is not None
+
+    def add_training(self) -> None:
+        table = self.recipe.prune
+        if table.checkpoint:
+            self.result.add(Step(
+                PRUNE, "prune", f"take the pruned network of {table.checkpoint.name}", "edgekit.prune.checkpointed:run",
+                {"model": File(self.recipe.model.path), "checkpoint": File(table.checkpoint)}, KERAS,
+            ))  # fmt: skip
+            return
+        student = {"student": File(table.student) if table.student else None}
+        self.result.add(Step(
+            PRUNE, "prune", "prune and recover", "edgekit.prune.stage:run", self._learning() | student, KERAS,
+            machine_bound=True, resumable=True,
+        ))  # fmt: skip
+        if self.has_control:
+            self.result.add(Step(
+                CONTROL, "prune", "train the unpruned model as long", "edgekit.prune.stage:control", self._learning(),
+                KERAS, machine_bound=True, resumable=True,
+            ))  # fmt: skip
+
+    def add_curve(self, unpruned: Row, graph: str, timing: dict[str, Any]) -> None:
+        """Add conversion, scores and times of all networks; ``graph``: the step with the inputs of the float graph."""
+        folders = [Ref(PRUNE, "curve"), *([Ref(CONTROL, "curve")] if self.has_control else [])]
+        profile, format = self.recipe.profile, unpruned.format
+        self.result.add(Step(
+            "curve-files", "convert", f"{format} files of the curve", "edgekit.convert.networks:run",
+            {"folders": folders, "inputs": Ref(graph, "inputs.npz"), "format": format,
+             "tolerance": self.recipe.convert.parity_tolerance},
+            (*KERAS, *FORMAT_LIBRARIES[format], "tf2onnx"), tolerant=True,
+        ))  # fmt: skip
+        self.result.add(Step(
+            CURVE, "profile", "accuracy and latency of the curve", "edgekit.profile.curve:run",
+            {"files": Ref("curve-files", "files"), "unpruned": Ref(unpruned.emit, f"model.{format}"),
+             "predictions": Ref(unpruned.score, "predictions.npz"), "format": format, "inputs": timing["inputs"],
+             "dataset": self.data.test(), "task": self.data.task(), "resamples": profile.bootstrap,
+             "seed": profile.seed, "threads": profile.threads, "settings": timing["settings"]},
+            (*FORMAT_LIBRARIES[format], "faster-coco-eval"), machine_bound=True, alone=True,
+        ))  # fmt: skip
+
+    def _learning(self) -> dict[str, Any]:
+        task, table = self.recipe.task, self.recipe.prune
+        learns = task.adapter and self.labelled and task.kind != "custom"
+        return {
+            "model": File(self.recipe.model.path),
+            "dataset": self.data.train(),
+            "labelled": self.labelled,
+            "task": self.data.task(),
+            "adapter": File(task.adapter) if learns and task.adapter else None,
+            "teacher": File(table.teacher) if table.teacher else None,
+            "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS),
+            "aim": {
+                "accuracy_drop": self.recipe.budget.accuracy_drop or _ALLOWED_POINTS,
+                "slack": AGREEMENT_OF_A_POINT[task.kind],
+            },
+        }
+
+
+_ALLOWED_POINTS = 1.0  # where the recipe sets no accuracy budget

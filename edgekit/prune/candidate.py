@@ -1,0 +1,145 @@
+"""One amount of pruning, from the cut to the recovered network: done once, also where the build is killed between."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from edgekit import keras_io
+from edgekit.errors import StageError, UnsupportedError
+from edgekit.progress import Progress
+from edgekit.prune import surgery
+from edgekit.prune.cost import Cost, Macs
+from edgekit.prune.graph import ChannelGraph
+from edgekit.prune.held import Judge
+from edgekit.prune.importance import Importance
+from edgekit.prune.recovery import Lesson, Loss, RecoverySettings, recover
+from edgekit.prune.selection import Selection, select
+from edgekit.prune.signature import Arrays
+
+_EXACTNESS = 1e-5  # relative: float32 sums in another order
+_NETWORK, _FACTS = "network.keras", "facts.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recovered network and what is known of it. ``drop_points`` is None without held samples to judge by."""
+
+    name: str
+    keep: float
+    file: Path
+    seed: int
+    macs: int
+    parameters: int
+    exactness_error: float
+    epochs: int
+    best_epoch: int
+    seconds: float
+    drop_points: float | None
+
+
+@dataclass(frozen=True)
+class School:
+    """Everything a recovery needs besides the student."""
+
+    teacher: keras.Model
+    lesson: Lesson
+    loss: Loss | None
+    held: Lesson | None
+    judge: Judge | None
+    settings: RecoverySettings
+
+    def teach(self, student: keras.Model, seed: int, progress: Progress, checkpoint: Path) -> dict[str, Any]:
+        """Recover ``student`` in place; return epochs, best_epoch, seconds and drop_points."""
+        done = None
+        if self.settings.epochs:
+            done = recover(
+                student, self.teacher, self.lesson, self.loss, replace(self.settings, seed=seed), progress,
+                held=self.held, checkpoint=checkpoint,
+            )  # fmt: skip
+        return {
+            "epochs": len(done.epochs) if done else 0,
+            "best_epoch": done.best_epoch if done else 0,
+            "seconds": done.seconds if done else 0.0,
+            "drop_points": self.judge.drop(student) if self.judge else None,
+        }
+
+
+class Cutter:
+    """Cuts one network to any amount and recovers it; each result is kept in ``work`` until the stage is done."""
+
+    def __init__(
+        self, original: keras.Model, graph: ChannelGraph, ranking: Importance, cost: Cost, limits: dict[str, Any],
+        school: School, proof: Arrays, work: Path,
+    ) -> None:  # fmt: skip
+        self.original, self.graph, self.ranking, self.cost, self.limits = original, graph, ranking, cost, limits
+        self.school, self.proof, self.work = school, proof, work
+
+    def selection(self, keep: float) -> Selection:
+        """Choose the channels that stay; ``keep`` is a share of the multiply-accumulates.
+
+        Raises UnsupportedError where the limits leave nothing to cut.
+        """
+        selection = select(self.graph, self.ranking, self.cost, keep, keep_of=Macs(), **self.limits)
+        if selection.macs_after >= selection.macs_before:
+            reasons = "; ".join(sorted({item.reason for item in self.graph.frozen})[:3])
+            raise UnsupportedError(
+                f"No channel of this model can be cut with these settings. {reasons}".strip(),
+                "Lower prune.min_channels or prune.round_to, or set prune.enabled = false.",
+            )
+        return selection
+
+    def candidate(self, keep: float, seed: int, progress: Progress) -> Candidate:
+        """Cut to ``keep`` of the multiply-accumulates, prove the cut exact, and recover."""
+        selection = self.selection(keep)
+        name = f"keep-{keep:.4f}-seed-{seed}"
+
+        def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
+            network = surgery.prune(self.original, self.graph, selection)
+            error = self._proven(selection, network)
+            taught = self.school.teach(network, seed, progress, checkpoint)
+            facts = {"macs": int(selection.macs_after), "parameters": int(selection.params_after)}
+            return network, facts | {"exactness_error": error} | taught
+
+        return _once(self.work / name, make, name=name, keep=keep, seed=seed)
+
+    def _proven(self, selection: Selection, network: keras.Model) -> float:
+        error = surgery.verify_exact(self.original, self.graph, selection, network, self.proof)
+        if not error <= _EXACTNESS:
+            raise StageError(
+                f"The cut network differs by {error:.1e} from the original with those channels zeroed "
+                f"(limit {_EXACTNESS:.0e}).",
+                "This is a bug in edgekit's surgery for this architecture; set prune.enabled = false meanwhile.",
+            )
+        return float(error)
+
+
+def retrained(network: keras.Model, school: School, seed: int, progress: Progress, folder: Path) -> Candidate:
+    """Teach a network that nothing is cut from: the control, or the user's own student."""
+
+    def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
+        taught = school.teach(network, seed, progress, checkpoint)
+        return network, {"macs": 0, "parameters": int(network.count_params()), "exactness_error": 0.0} | taught
+
+    return _once(folder, make, name=folder.name, keep=1.0, seed=seed)
+
+
+def _once(
+    folder: Path, make: Callable[[Path], tuple[keras.Model, dict[str, Any]]], *, name: str, keep: float, seed: int
+) -> Candidate:
+    """Return what ``folder`` holds of an earlier try, or make it; its facts are written last, in one piece."""
+    file, facts = folder / _NETWORK, folder / _FACTS
+    if not facts.is_file():
+        network, found = make(folder / "training.npz")
+        keras_io.save(network, file)
+        unfinished = facts.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps({"name": name, "keep": keep, "seed": seed, **found}))
+        os.replace(unfinished, facts)
+        (folder / "training.npz").unlink(missing_ok=True)
+    return Candidate(file=file, **json.loads(facts.read_text()))
