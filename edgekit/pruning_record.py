@@ -10,8 +10,8 @@ from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.pipeline import Outcome
 from edgekit.plan_pruning import CONTROL, CURVE, PRUNE
-from edgekit.prune.checkpointed import MODEL, RECORD
 from edgekit.prune.checkpointed import CURVE as NETWORKS
+from edgekit.prune.checkpointed import MODEL, RECORD
 from edgekit.report import schema as data
 
 
