@@ -205,6 +205,34 @@ def shown_scores() -> keras.Model:
     return keras.Model(i, {"class": L.Dense(5, name="out")(L.Dense(48, name="after")(x)), "scores": scores})
 
 
+def vision_transformer() -> keras.Model:
+    """ViT: patches as tokens, learned positions, pre-norm blocks, a norm before the head (Dosovitskiy et al., 2021)."""
+    i = keras.Input((16, 16, 3), name="image")
+    x = L.Reshape((16, 48))(L.Conv2D(48, 4, strides=4, name="patches")(i))
+    x = L.EinsumDense("btc,cd->btd", (16, 48), bias_axes="td", name="positions")(x)
+    for k in range(2):
+        normed = L.LayerNormalization(epsilon=1e-6, name=f"norm{k}")(x)
+        x = L.Add()([x, L.MultiHeadAttention(6, 8, name=f"attention{k}")(normed, normed)])
+        x = L.Add()([x, feed_forward(L.LayerNormalization(epsilon=1e-6)(x), 48, 192, f"mlp{k}")])
+    return pooled(i, L.LayerNormalization(epsilon=1e-6, name="last_norm")(x))
+
+
+def convnext() -> keras.Model:
+    """ConvNeXt: wide depthwise kernels, norms, inverted bottlenecks (Liu et al., 2022)."""
+    i = keras.Input((32, 32, 3), name="image")
+    x = L.LayerNormalization(epsilon=1e-6, name="stem_norm")(L.Conv2D(24, 4, strides=4, name="stem")(i))
+    for stage, width in enumerate((24, 48)):
+        if stage:
+            x = L.LayerNormalization(epsilon=1e-6, name="down_norm")(x)
+            x = L.Conv2D(width, 2, strides=2, name="down")(x)
+        for k in range(2):
+            y = L.DepthwiseConv2D(7, padding="same", name=f"depthwise{stage}{k}")(x)
+            y = L.LayerNormalization(epsilon=1e-6, name=f"norm{stage}{k}")(y)
+            x = L.Add()([x, feed_forward(y, width, 4 * width, f"mlp{stage}{k}")])
+    x = L.LayerNormalization(epsilon=1e-6, name="last_norm")(L.GlobalAveragePooling2D()(x))
+    return keras.Model(i, L.Dense(5, name="out")(x))
+
+
 GRAPHS: dict[str, Callable[[], keras.Model]] = {
     build.__name__: build
     for build in (
@@ -226,6 +254,8 @@ GRAPHS: dict[str, Callable[[], keras.Model]] = {
         masked_signal,
         shared_block,
         shown_scores,
+        vision_transformer,
+        convnext,
     )
 }
 

@@ -79,6 +79,22 @@ CUTS: dict[str, list[tuple[tuple[str, ...], int, int]]] = {
         (("block/mlp_up",), 64, 32),
     ],
     "shown_scores": [(("embedding",), 32, 16), (("attention",), 32, 16), (("after",), 48, 24)],
+    "vision_transformer": [
+        (("patches",), 48, 24),
+        (("positions", "attention0", "mlp0_down", "attention1", "mlp1_down"), 48, 24),
+        (("attention0",), 6, 3),
+        (("mlp0_up",), 192, 96),
+        (("attention1",), 6, 3),
+        (("mlp1_up",), 192, 96),
+    ],
+    "convnext": [
+        (("stem", "mlp00_down", "mlp01_down"), 24, 16),
+        (("mlp00_up",), 96, 48),
+        (("mlp01_up",), 96, 48),
+        (("down", "mlp10_down", "mlp11_down"), 48, 24),
+        (("mlp10_up",), 192, 96),
+        (("mlp11_up",), 192, 96),
+    ],
 }
 
 
@@ -88,6 +104,16 @@ def cut(name: str) -> tuple[keras.Model, ChannelGraph, Selection, keras.Model]:
     order = IMPORTANCE["random"](model, graph, {}, 0)
     selection = select(graph, order, Macs(), 0.0, round_to=8, min_channels=8, max_layer_cut=0.5)
     return model, graph, selection, prune(model, graph, selection)
+
+
+@pytest.mark.parametrize("name", ["pre_norm_text", "vision_transformer", "convnext"])
+def test_transformers_and_convnext_lose_half_of_their_macs_and_stay_exact(name: str) -> None:
+    model = sequence_graphs.build(name)
+    graph = analyze(model)
+    selection = select(graph, IMPORTANCE["l2"](model, graph, {}, 0), Macs(), 0.5, round_to=8)
+    assert 0.4 < selection.macs_after / selection.macs_before <= 0.5
+    pruned = prune(model, graph, selection)
+    assert verify_exact(model, graph, selection, pruned, sequence_graphs.samples(model)) <= EXACT
 
 
 def reasons(graph: ChannelGraph) -> dict[str, str]:
