@@ -44,7 +44,7 @@ class _Planner:
                 f"A .{self.source} model is quantized and converted only: pruning needs the Keras graph to retrain."
             )
         if self.prunes:
-            self.pruning.add_training()
+            self.pruning.add_training(targets)
         if self.quantized:
             self.result.notes.append("The model is quantized already: it is scored and timed as it is.")
         if self.recipe.quantize.finetune and not self.quantized:

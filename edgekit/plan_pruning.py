@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from edgekit.plan_costs import add_costs
 from edgekit.plan_data import Data
 from edgekit.recipe import Recipe
 from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, File, Ref, Row, Step
+from edgekit.target import Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
 PRUNE, CONTROL, CURVE = "prune", "control", "curve"
@@ -32,7 +35,7 @@ class Pruning:
         table = self.recipe.prune
         return self.has_control or table.keep_macs == "auto" or table.seeds > 1 or table.checkpoint is not None
 
-    def add_training(self) -> None:
+    def add_training(self, targets: Sequence[Target]) -> None:
         table = self.recipe.prune
         if table.checkpoint:
             self.result.add(Step(
@@ -40,7 +43,10 @@ class Pruning:
                 {"model": File(self.recipe.model.path), "checkpoint": File(table.checkpoint)}, KERAS,
             ))  # fmt: skip
             return
-        student = {"student": File(table.student) if table.student else None}
+        student = {
+            "student": File(table.student) if table.student else None,
+            "costs": [] if table.student else add_costs(self.result, self.recipe, targets),
+        }
         self.result.add(Step(
             PRUNE, "prune", "prune and recover", "edgekit.prune.stage:run", self._learning() | student, KERAS,
             machine_bound=True, resumable=True,

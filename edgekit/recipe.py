@@ -127,9 +127,12 @@ class PruneTable(Table):
     )
     minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
     importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
-    cost: Literal["macs", "parameters", "uniform"] = Field("macs", description="what a channel is to save the most of")
+    cost: Literal["latency", "macs", "parameters", "uniform"] = Field(
+        "latency", description="what a channel is to save the most of; latency: measured in the targets' runtimes"
+    )
     round_to: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        16, description='channel counts become multiples of this; "auto": of what the cost says is worth it'
+        "auto",
+        description='channel counts become multiples of this; "auto": of what is measured to save time, or of 16',
     )
     min_channels: int = Field(16, ge=1)
     max_layer_cut: float = Field(0.8, gt=0, lt=1, description="largest share of one layer's channels removed")

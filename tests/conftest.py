@@ -11,6 +11,8 @@ So that a new test does not disturb its neighbours:
 """
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,10 @@ import workers
 from project import ONE_EPOCH, edgekit, fashion
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# One folder for all workers of a run: op times are taken once, and the user's own stay as they are.
+_OWN_CACHE = None if "EDGEKIT_CACHE" in os.environ else tempfile.mkdtemp(prefix="edgekit-cache-")
+if _OWN_CACHE:
+    os.environ["EDGEKIT_CACHE"] = _OWN_CACHE
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -28,6 +34,11 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: workers.Producer) -> workers.InGroups:
     return workers.InGroups(config, log)
+
+
+def pytest_unconfigure() -> None:
+    if _OWN_CACHE:
+        shutil.rmtree(_OWN_CACHE, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "plan_data",
             "plan_pruning",
             "pruning_record",
+            "plan_costs",
             "device_rows",
             "build",
             "build_folder",

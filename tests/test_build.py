@@ -120,7 +120,7 @@ def test_other_calibration_samples_redo_only_what_reads_them(copied: Path) -> No
     stages = {line.split()[2]: [] for line in done.lines()}
     for line in done.lines():
         stages[line.split()[2]].append(line.endswith("reused"))
-    assert stages["prune"] == [True], done.err
+    assert all(stages["prune"]), done.err
     assert not any(stages["quantize"]), done.err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from edgekit.errors import RecipeError
 from edgekit.progress import Progress
 from edgekit.prune import amount
 from edgekit.prune.candidate import Candidate, Cutter, School, retrained
-from edgekit.prune.cost import COUNTED
 from edgekit.prune.functional import as_functional, copy_model
 from edgekit.prune.graph import analyze
 from edgekit.prune.held import Judge, Split
 from edgekit.prune.importance import IMPORTANCE
+from edgekit.prune.latency.stage import cost_named, predictions
 from edgekit.prune.losses import teaching
 from edgekit.prune.recovery import Lesson, RecoverySettings
 from edgekit.prune.signature import Arrays, input_names, output_shapes
@@ -47,14 +48,14 @@ class _Class:
 def run(
     *, out: Path, work: Path, progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool,
     task: dict[str, Any], adapter: Path | None, teacher: Path | None, student: Path | None,
-    settings: dict[str, Any], aim: dict[str, Any],
+    costs: Sequence[Path], settings: dict[str, Any], aim: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and every amount tried to ``curve/``.
 
     ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points
     (or None), and ``slack``, the agreement a point is worth. ``teacher``: whom to learn from instead of the
-    unpruned model. ``student``: a network to teach instead of cutting. ``work`` keeps what is done if this is
-    killed. Raises UnsupportedError where nothing can be cut, StageError where a cut is not exact or recovery fails.
+    unpruned model. ``student``: a network to teach instead of cutting. ``costs``: the file of ``latency.stage``,
+    where the plan has that step. ``work`` keeps what is done if this is killed. Raises UnsupportedError where nothing can be cut, StageError where a cut is not exact or recovery fails.
     """
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
@@ -64,7 +65,7 @@ def run(
         facts: dict[str, Any] = {"frozen": [], "widths": [], "target_reached": True, "cost": ""}
         facts |= {"macs_before": analyze(ready.original).macs(), "macs_after": found[0].macs}
     else:
-        cutter, facts = _cutter(ready, settings, work, progress)
+        cutter, facts = _cutter(ready, settings, costs, work, progress)
         found = _candidates(cutter, settings, aim, progress)
         facts |= _facts(cutter, found[0])
     best = found[0]
@@ -173,7 +174,9 @@ def _check_alike(found: keras.Model, wanted: keras.Model, what: str) -> None:
         )
 
 
-def _cutter(ready: _Class, settings: dict[str, Any], work: Path, progress: Progress) -> tuple[Cutter, dict[str, Any]]:
+def _cutter(
+    ready: _Class, settings: dict[str, Any], costs: Sequence[Path], work: Path, progress: Progress
+) -> tuple[Cutter, dict[str, Any]]:
     progress(0.03, "finding channel groups")
     graph = analyze(ready.original)
     few = {name: array[:_RANKING_SAMPLES] for name, array in ready.inputs.items()}
@@ -181,9 +184,13 @@ def _cutter(ready: _Class, settings: dict[str, Any], work: Path, progress: Progr
     ranking = IMPORTANCE[settings["importance"]](ready.original, graph, few, settings["seed"])
     proof = {name: array[:_EXACTNESS_SAMPLES] for name, array in few.items()}
     limits = {name: settings[name] for name in _LIMITS}
-    cost = COUNTED[settings["cost"]]()
+    cost, note = cost_named(settings["cost"], graph, costs)
     cutter = Cutter(ready.original, graph, ranking, cost, limits, ready.school, proof, work)
-    return cutter, {"frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen], "cost": cost.name}
+    return cutter, {
+        "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
+        "cost": cost.name,
+        "cost_note": note,
+    }
 
 
 def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
@@ -236,6 +243,7 @@ def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:
         "macs_before": int(selection.macs_before),
         "macs_after": int(selection.macs_after),
         "target_reached": bool(selection.reached),
+        "predicted": predictions(cutter.cost, cutter.graph, selection.mask(cutter.graph)),
         "widths": [[list(width.layers), width.before, width.after] for width in selection.widths],
     }
 
