@@ -10,6 +10,7 @@ import numpy as np
 import prune_graphs
 import pytest
 
+from edgekit import keras_io
 from edgekit.devices.local import LocalDevice
 from edgekit.prune.graph import analyze
 from edgekit.prune.latency import cache, onnx_model, tflite_model
@@ -25,7 +26,10 @@ from edgekit.prune.selection import select
 from edgekit.runtimes import litert, ort
 from edgekit.runtimes.agent import synthetic_inputs
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]  # Keras saves
 PLACE = Place("local", "a CPU", "ai-edge-litert 2.3.0", "tflite", "float32", 1)
 CONV = OpShape("conv", (8, 8), (3, 3))
 KINDS = {
@@ -270,7 +274,7 @@ def told(done: float, what: str) -> None:
 def test_the_step_writes_the_same_bytes_again_and_pruning_reads_them(own_cache: Path, tmp_path: Path) -> None:
     model = prune_graphs.build("chain")
     path = tmp_path / "model.keras"
-    model.save(path)
+    keras_io.save(model, path)
     places = [
         {"device": "local", "format": format, "precision": "float32", "threads": 1} for format in ("tflite", "onnx")
     ]
@@ -300,7 +304,7 @@ def test_where_nothing_can_be_timed_macs_are_cut_and_that_is_said() -> None:
 
 def test_a_device_out_of_reach_is_left_out_with_a_note(own_cache: Path, tmp_path: Path) -> None:
     model = prune_graphs.build("chain")
-    model.save(tmp_path / "model.keras")
+    keras_io.save(model, tmp_path / "model.keras")
     place = {"device": "ssh://nobody@127.0.0.1:9", "format": "tflite", "precision": "float32", "threads": 1}
     result = run(out=tmp_path, progress=told, model=tmp_path / "model.keras", places=[place], largest_cut=0.5)
     assert result["places"] == []
