@@ -55,7 +55,8 @@ def run(
     ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points
     (or None), and ``slack``, the agreement a point is worth. ``teacher``: whom to learn from instead of the
     unpruned model. ``student``: a network to teach instead of cutting. ``costs``: the file of ``latency.stage``,
-    where the plan has that step. ``work`` keeps what is done if this is killed. Raises UnsupportedError where nothing can be cut, StageError where a cut is not exact or recovery fails.
+    where the plan has that step. ``work`` keeps what is done if this is killed. Raises UnsupportedError where
+    nothing can be cut, StageError where a cut is not exact or recovery fails.
     """
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
