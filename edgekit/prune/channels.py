@@ -33,9 +33,16 @@ class Channels:
             self._parent[identity], identity = root, self._parent[identity]
         return root
 
+    def classes(self, identities: IntArray) -> IntArray:
+        """Return the class of each id: the smallest id in it."""
+        return np.array([self.find(identity) for identity in identities.tolist()], dtype=np.int64)
+
     def couple(self, left: IntArray, right: IntArray) -> None:
         """Join two equally long vectors of ids element by element; a frozen class stays frozen."""
-        for one, other in zip(left.tolist(), right.tolist(), strict=True):
+        if len(left) != len(right):
+            raise ValueError(f"{len(left)} channels cannot be coupled with {len(right)}")
+        apart = left != right  # most calls meet the very ids they met before
+        for one, other in zip(left[apart].tolist(), right[apart].tolist(), strict=True):
             low, high = sorted((self.find(one), self.find(other)))
             if low == high:
                 continue

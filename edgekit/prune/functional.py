@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from edgekit.errors import UnsupportedError
 
-EditConfig = Callable[[str, dict[str, Any]], None]
-"""Changes one operation's config in place; called with the operation's key and its config."""
+EditEntry = Callable[[str, dict[str, Any]], None]
+"""Changes one operation in place; called with its key and its entry: "config" and, per call, "inbound_nodes"."""
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -47,6 +47,16 @@ def nodes_in_order(graph: Any) -> Iterator[Any]:
         yield from graph._nodes_by_depth[depth]
 
 
+def call_indices(graph: Any) -> dict[int, int]:
+    """Number the calls of each operation, by the id of their node, as the graph's config lists them."""
+    inside = {id(node) for depth in graph._nodes_by_depth.values() for node in depth}
+    return {
+        id(node): index
+        for operation in graph.operations
+        for index, node in enumerate(node for node in operation._inbound_nodes if id(node) in inside)
+    }
+
+
 def operations(model: keras.Model, prefix: str = "") -> dict[str, Any]:
     """Map ``outer/inner/name`` to every operation that is not itself a nested model, in graph order."""
     found: dict[str, Any] = {}
@@ -59,7 +69,7 @@ def operations(model: keras.Model, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def rebuild(model: keras.Model, edit: EditConfig) -> keras.Model:
+def rebuild(model: keras.Model, edit: EditEntry) -> keras.Model:
     """Make a new model with fresh weights from the config of this one, after ``edit`` saw every operation."""
     try:
         config = model.get_config()
@@ -74,12 +84,19 @@ def rebuild(model: keras.Model, edit: EditConfig) -> keras.Model:
 
 def copy_model(model: keras.Model) -> keras.Model:
     """Make an independent copy: own layers, own weights, nothing shared and nothing compiled."""
-    copied = rebuild(model, lambda key, config: None)
+    copied = rebuild(model, lambda key, entry: None)
     for source, target in zip(operations(model).values(), operations(copied).values(), strict=True):
         if isinstance(source, keras.Layer):
             for old, new in zip(source.weights, target.weights, strict=True):
                 new.assign(old)
+            weights_changed(target)
     return copied
+
+
+def weights_changed(layer: keras.Layer) -> None:
+    """Let a layer that computes with copies of its weights (Normalization) make them anew."""
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()
 
 
 def weight_array(weight: keras.Variable) -> npt.NDArray[Any]:
@@ -87,7 +104,7 @@ def weight_array(weight: keras.Variable) -> npt.NDArray[Any]:
     return np.array(weight.value.numpy())
 
 
-def _edit_layers(layers: list[dict[str, Any]], edit: EditConfig, prefix: str) -> None:
+def _edit_layers(layers: list[dict[str, Any]], edit: EditEntry, prefix: str) -> None:
     for entry in layers:
         _forget_built_shapes(entry)
         config = entry["config"]
@@ -96,7 +113,7 @@ def _edit_layers(layers: list[dict[str, Any]], edit: EditConfig, prefix: str) ->
             config.pop("build_input_shape", None)
             _edit_layers(config["layers"], edit, key + "/")
         else:
-            edit(key, config)
+            edit(key, entry)
 
 
 def _forget_built_shapes(entry: Any) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.prune.channels import Channels, IntArray
-from edgekit.prune.functional import as_functional, inner_graph, nodes_in_order, operations
-from edgekit.prune.recorder import Call, Flow, Recorder, Shape, opaque
-from edgekit.prune.rules import RULES
+from edgekit.prune.functional import as_functional, call_indices, inner_graph, nodes_in_order, operations
+from edgekit.prune.recorder import Call, Flow, Followed, Path, Recorder, Shape, opaque
+from edgekit.prune.rules import ANY_AXIS, RULES
 
 Role = Literal["out", "in", "scale", "through"]
 BoolArray = npt.NDArray[np.bool_]
@@ -40,11 +40,20 @@ class WeightAxis:
 
 @dataclass(frozen=True, eq=False)
 class ConfigField:
-    """A width written in a layer's config: ``config[field]``, or its element ``index``; dots lead into nested ones."""
+    """A number in a layer's entry of the model's config that counts channels, and the path to it."""
 
     layer: str
-    field: str
-    index: int | None
+    path: Path
+    units: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigConstant:
+    """An array in a layer's entry of the model's config; one of its axes has a value per channel."""
+
+    layer: str
+    path: Path
+    axis: int
     units: IntArray
 
 
@@ -63,10 +72,11 @@ class MacTerm:
 
 @dataclass(frozen=True, eq=False)
 class Flowing:
-    """A tensor that an operation reads or makes: its shape, batch first, and the unit of each channel."""
+    """A tensor that an operation reads or makes: its shape, batch first, and the unit of each channel of ``axis``."""
 
     shape: Shape
     units: IntArray
+    axis: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +96,13 @@ class Block:
 
     step: round what stays to multiples of this, and keep at least one, whatever the settings (attention heads,
     of which 1 is a whole matrix); None where the settings decide.
+    channels: how many channels of one layer a unit stands for at most (1, or more for groups and anchors).
     """
 
     layers: tuple[str, ...]
     units: tuple[int, ...]
     step: int | None = None
+    channels: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +130,7 @@ class ChannelGraph:
     frozen: tuple[Frozen, ...]
     axes: tuple[WeightAxis, ...]
     fields: tuple[ConfigField, ...]
+    constants: tuple[ConfigConstant, ...]
     mac_terms: tuple[MacTerm, ...]
     weight_shapes: dict[str, tuple[tuple[int, ...], ...]]
     calls: tuple[Operated, ...]
@@ -166,49 +179,59 @@ def analyze(model: keras.Model) -> ChannelGraph:
     """
     functional = as_functional(model)
     recorder = Recorder()
-    flows: dict[int, IntArray] = {}
+    flows: dict[int, Flow] = {}
     for tensor in functional.inputs:
-        ids = _fresh(recorder.channels, tensor)
-        recorder.channels.freeze(ids, "is a model input")
-        flows[id(tensor)] = ids
+        shape = tuple(tensor.shape)
+        flows[id(tensor)] = Flow(shape, recorder.channels.fresh((shape[-1] or 0) if len(shape) > 1 else 0))
+        recorder.channels.freeze(flows[id(tensor)].ids, "is a model input")
     _walk(recorder, functional, flows, "")
     for tensor in functional.outputs:
-        recorder.channels.freeze(flows[id(tensor)], f"is the model output '{tensor._keras_history[0].name}'")
+        recorder.channels.freeze(flows[id(tensor)].ids, f"is the model output '{tensor._keras_history[0].name}'")
     return _finish(recorder, functional)
 
 
-def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, IntArray], prefix: str) -> None:
+def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, Flow], prefix: str) -> None:
     """Follow the channels of one graph; ``flows`` holds those of its inputs and receives all others."""
+    places = call_indices(graph)
     for node in nodes_in_order(graph):
         operation = node.operation
         key = prefix + operation.name
         if node.is_input:
-            recorder.field(key, "batch_shape", -1, flows[id(node.output_tensors[0])])
+            flow = flows[id(node.output_tensors[0])]
+            recorder.field(key, "batch_shape", flow.axis, flow.ids)
             continue
-        inputs = [Flow(tuple(tensor.shape), flows[id(tensor)]) for tensor in node.input_tensors]
+        inputs = [flows[id(tensor)] for tensor in node.input_tensors]
         inner = inner_graph(operation)
         if inner is not None:
-            inside = {id(tensor): flow.ids for tensor, flow in zip(inner.inputs, inputs, strict=True)}
+            inside = {id(tensor): flow for tensor, flow in zip(inner.inputs, inputs, strict=True)}
             _walk(recorder, inner, inside, key + "/")
-            outputs = [inside[id(tensor)] for tensor in inner.outputs]
+            outputs: Followed = [inside[id(tensor)] for tensor in inner.outputs]
         else:
             shapes = [tuple(tensor.shape) for tensor in node.output_tensors]
+            args, kwargs = node.arguments.args, node.arguments.kwargs
             first = len(recorder.macs)
-            call = Call(recorder, key, operation, inputs, shapes, node.arguments.args, node.arguments.kwargs)
-            outputs = _apply_rule(call)
-            made = [Flow(*flow) for flow in zip(shapes, outputs, strict=True)]
+            outputs = _apply_rule(Call(recorder, key, operation, inputs, shapes, args, kwargs, places[id(node)]))
+        made = [
+            Flow(tuple(tensor.shape), output.ids, output.axis)
+            if isinstance(output, Flow)
+            else Flow(tuple(tensor.shape), output)
+            for tensor, output in zip(node.output_tensors, outputs, strict=True)
+        ]
+        flows.update(zip(map(id, node.output_tensors), made, strict=True))
+        if inner is None:
             recorder.calls.append((key, operation, inputs, made, range(first, len(recorder.macs))))
-        for tensor, ids in zip(node.output_tensors, outputs, strict=True):
-            flows[id(tensor)] = ids
 
 
-def _apply_rule(call: Call) -> list[IntArray]:
+def _apply_rule(call: Call) -> Followed:
     kind = type(call.operation)
     if kind is keras.layers.TimeDistributed:
         return _apply_rule(_without_time(call))
-    if kind.__module__.startswith("keras.") and kind.__name__ in RULES:  # a user's class may share the name
-        return RULES[kind.__name__](call)
-    return opaque(call, f"{kind.__name__} has no pruning rule")
+    name = kind.__name__
+    if not kind.__module__.startswith("keras.") or name not in RULES:  # a user's class may share the name
+        return opaque(call, f"{name} has no pruning rule")
+    if name not in ANY_AXIS and any(flow.axis != -1 for flow in call.inputs):
+        return opaque(call, "channels do not lie along the last axis")
+    return RULES[name](call)
 
 
 def _without_time(call: Call) -> Call:
@@ -216,21 +239,17 @@ def _without_time(call: Call) -> Call:
     recorder, steps = call.recorder, call.inputs[0].shape[1] or 1
     return replace(
         call,
-        recorder=replace(recorder, config_path=recorder.config_path + "layer.config.", times=recorder.times * steps),
+        recorder=replace(recorder, config=(*recorder.config, "layer", "config"), times=recorder.times * steps),
         operation=call.operation.layer,
-        inputs=[Flow((flow.shape[0], *flow.shape[2:]), flow.ids) for flow in call.inputs],
+        inputs=[Flow((flow.shape[0], *flow.shape[2:]), flow.ids, flow.axis) for flow in call.inputs],
         output_shapes=[(shape[0], *shape[2:]) for shape in call.output_shapes],
     )
-
-
-def _fresh(channels: Channels, tensor: keras.KerasTensor) -> IntArray:
-    return channels.fresh(tensor.shape[-1] or 0) if len(tensor.shape) > 1 else channels.fresh(0)
 
 
 def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
     """Turn coupled ids into numbered units, and units into blocks."""
     channels = recorder.channels
-    roots = np.array([channels.find(identity) for identity in range(len(channels))], dtype=np.int64)
+    roots = channels.classes(np.arange(len(channels)))
     used = {int(root) for record in recorder.axes.values() if record.role == "out" for root in roots[record.ids]}
     free = sorted(root for root in used if channels.frozen_because(root) is None)
     number = np.full(len(channels), -1, dtype=np.int64)
@@ -240,11 +259,15 @@ def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
         result: IntArray = number[roots[ids]]
         return result
 
+    def flowing(flow: Flow) -> Flowing:
+        return Flowing(flow.shape, units(flow.ids), flow.axis)
+
     axes = tuple(
         WeightAxis(layer, weight, axis, record.role, units(record.ids))
         for (layer, weight, axis), record in recorder.axes.items()
     )
     fields = tuple(ConfigField(*place, units(ids)) for place, ids in recorder.fields.items())
+    constants = tuple(ConfigConstant(*place, units(ids)) for place, ids in recorder.constants.items())
     terms = tuple(
         MacTerm(layer, factor, units(inputs), units(outputs)) for layer, factor, inputs, outputs in recorder.macs
     )
@@ -259,19 +282,13 @@ def _finish(recorder: Recorder, model: keras.Model) -> ChannelGraph:
         if isinstance(layer, keras.Layer)
     }
     calls = tuple(
-        Operated(
-            layer,
-            operation,
-            tuple(Flowing(flow.shape, units(flow.ids)) for flow in inputs),
-            tuple(Flowing(flow.shape, units(flow.ids)) for flow in outputs),
-            owned,
-        )
+        Operated(layer, operation, tuple(map(flowing, inputs)), tuple(map(flowing, outputs)), owned)
         for layer, operation, inputs, outputs, owned in recorder.calls
     )
     steps = {int(number[roots[identity]]): step for identity, step in recorder.steps.items()}
     normalizations = tuple(Normalization(layer, units(ids)) for layer, ids in recorder.normalized.items())
-    blocks = _blocks(axes, len(free), steps)
-    return ChannelGraph(len(free), blocks, frozen, axes, fields, terms, shapes, calls, normalizations)
+    blocks = _blocks(axes, fields, len(free), steps)
+    return ChannelGraph(len(free), blocks, frozen, axes, fields, constants, terms, shapes, calls, normalizations)
 
 
 def _frozen_reason(channels: Channels, ids: IntArray) -> str | None:
@@ -282,17 +299,26 @@ def _frozen_reason(channels: Channels, ids: IntArray) -> str | None:
     return part + reasons[0]
 
 
-def _blocks(axes: tuple[WeightAxis, ...], unit_count: int, steps: dict[int, int]) -> tuple[Block, ...]:
-    """Group units by the multiset of places they occupy: those cost and round alike."""
+def _blocks(
+    axes: tuple[WeightAxis, ...], fields: tuple[ConfigField, ...], unit_count: int, steps: dict[int, int]
+) -> tuple[Block, ...]:
+    """Group units by the multiset of places they occupy: those cost and round alike, and leave the same gap."""
     places: list[list[tuple[int, int]]] = [[] for _ in range(unit_count)]
     layers: list[list[str]] = [[] for _ in range(unit_count)]
-    for index, axis in enumerate(axes):
-        found, counts = np.unique(axis.units[axis.units >= 0], return_counts=True)
+    channels = [1] * unit_count
+    everywhere: list[WeightAxis | ConfigField] = [*axes, *fields]
+    for index, place in enumerate(everywhere):
+        found, counts = np.unique(place.units[place.units >= 0], return_counts=True)
         for unit, count in zip(found.tolist(), counts.tolist(), strict=True):
             places[unit].append((index, count))
-            if axis.role == "out" and axis.layer not in layers[unit]:
-                layers[unit].append(axis.layer)
+            if isinstance(place, WeightAxis) and place.role == "out":
+                channels[unit] = max(channels[unit], count)
+                if place.layer not in layers[unit]:
+                    layers[unit].append(place.layer)
     members: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for unit in range(unit_count):
         members.setdefault(tuple(places[unit]), []).append(unit)
-    return tuple(Block(tuple(layers[units[0]]), tuple(units), steps.get(units[0])) for units in members.values())
+    return tuple(
+        Block(tuple(layers[units[0]]), tuple(units), steps.get(units[0]), channels[units[0]])
+        for units in members.values()
+    )

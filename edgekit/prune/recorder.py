@@ -15,11 +15,16 @@ from edgekit.prune.channels import Channels, IntArray
 Shape = tuple[int | None, ...]
 
 
+Path = tuple[str | int, ...]
+"""The way to a value in a layer's entry of the model's config: ("config", "filters")."""
+
+
 class Flow(NamedTuple):
-    """A tensor on its way: its shape, and one channel id per position of its last axis."""
+    """A tensor on its way: its shape, and one channel id per position of its channel axis (negative, from the end)."""
 
     shape: Shape
     ids: IntArray
+    axis: int = -1
 
 
 class AxisRecord(NamedTuple):
@@ -33,13 +38,14 @@ class Recorder:
 
     channels: Channels = field(default_factory=Channels)
     axes: dict[tuple[str, int, int], AxisRecord] = field(default_factory=dict)
-    fields: dict[tuple[str, str, int | None], IntArray] = field(default_factory=dict)
+    fields: dict[tuple[str, Path], IntArray] = field(default_factory=dict)
+    constants: dict[tuple[str, Path, int], IntArray] = field(default_factory=dict)
     produced: dict[str, IntArray] = field(default_factory=dict)
     macs: list[tuple[str, int, IntArray, IntArray]] = field(default_factory=list)
     calls: list[tuple[str, Any, list[Flow], list[Flow], range]] = field(default_factory=list)
     normalized: dict[str, IntArray] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)  # by channel id: rounding of its own
-    config_path: str = ""  # where the config of a wrapped layer stands in its wrapper's
+    config: Path = ("config",)  # where the config of the layer is: in its wrapper's, where it has one
     times: int = 1  # calls per sample of a wrapped layer
 
     def axis(self, layer: str, weight: int, axis: int, role: str, ids: IntArray) -> None:
@@ -49,8 +55,23 @@ class Recorder:
 
     def field(self, layer: str, name: str, index: int | None, ids: IntArray) -> None:
         """Record that a number in a layer's config counts the channels ``ids``; dots lead into nested configs."""
-        name = self.config_path + name
-        self.channels.couple(self.fields.setdefault((layer, name, index), ids), ids)
+        path = (*self.config, *(int(step) if step.isdigit() else step for step in name.split(".")))
+        self.number(layer, path if index is None else (*path, index), ids)
+
+    def number(self, layer: str, path: Path, ids: IntArray) -> None:
+        """Record that a number anywhere in a layer's entry counts the channels ``ids``."""
+        self.channels.couple(self.fields.setdefault((layer, path), ids), ids)
+
+    def constant(self, layer: str, path: Path, axis: int, ids: IntArray) -> None:
+        """Record that one axis of an array in a layer's entry holds a value for each of the channels ``ids``."""
+        self.channels.couple(self.constants.setdefault((layer, path, axis), ids), ids)
+
+    def has_field(self, layer: str, name: str) -> bool:
+        return (layer, (*self.config, name)) in self.fields
+
+    def is_read(self, layer: str) -> bool:
+        """Say whether an earlier call of the layer recorded which channels its kernel reads."""
+        return any(key[0] == layer and record.role == "in" for key, record in self.axes.items())
 
     def produce(self, layer: str, count: int, step: int | None = None) -> IntArray:
         """Return the channels a layer makes: the same ones in each of its calls.
@@ -87,6 +108,14 @@ class Call:
     output_shapes: Sequence[Shape]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    index: int = 0  # among the calls of this operation
+
+    def leaves(self) -> list[tuple[Path, Any]]:
+        """Return every argument that is no tensor of the graph, with its path in the operation's entry."""
+        found: list[tuple[Path, Any]] = []
+        _collect(self.args, ("inbound_nodes", self.index, "args"), found)
+        _collect(self.kwargs, ("inbound_nodes", self.index, "kwargs"), found)
+        return found
 
     def weight(self, name: str) -> int | None:
         """Return the index of a weight of the layer by name, or None where the layer has no such weight."""
@@ -115,8 +144,22 @@ class Call:
         return dict(inspect.signature(self.operation.call).bind(*args, **kwargs).arguments)
 
 
-Rule = Callable[[Call], list[IntArray]]
-"""Follows the channels through one call: one vector of ids per output."""
+Followed = Sequence[IntArray | Flow]
+"""Per output of a call: the ids along its last axis, or a Flow where they may lie along another."""
+Rule = Callable[[Call], Followed]
+"""Follows the channels through one call."""
+
+
+def _collect(value: Any, path: Path, found: list[tuple[Path, Any]]) -> None:
+    """Walk nested arguments; a list of plain numbers is one array, anything else is a leaf of its own."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _collect(item, (*path, name), found)
+    elif isinstance(value, list | tuple) and not all(isinstance(item, int | float) for item in value):
+        for position, item in enumerate(value):
+            _collect(item, (*path, position), found)
+    elif not isinstance(value, keras.KerasTensor):
+        found.append((path, value))
 
 
 def positions(shape: Shape) -> int:

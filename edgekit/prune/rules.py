@@ -1,7 +1,8 @@
 """How channels pass through each Keras operation: one small rule per kind, named in RULES by class name.
 
-Tensors are channels-last. A rule returns one vector of channel ids per output. A layer or op of the same name
-(keras.layers.Add, keras.ops.add) behaves alike, so one entry serves both. A class missing here is frozen.
+Tensors are channels-last, besides those between a transpose and its inverse. A rule returns channel ids per output.
+A layer or op of the same name (keras.layers.Add, keras.ops.add) behaves alike, so one entry serves both. A class
+missing here is frozen.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from edgekit.prune import rules_elementwise, rules_layers, rules_movement, rules_sequence
 from edgekit.prune.recorder import Rule
 
+# These follow channels along whatever axis; the others need them last.
+ANY_AXIS = {**rules_elementwise.ANY_AXIS, **rules_movement.ANY_AXIS}
 RULES: dict[str, Rule] = {
+    **ANY_AXIS,
     **rules_elementwise.RULES,
     **rules_layers.RULES,
     **rules_movement.RULES,

@@ -151,6 +151,9 @@ def _ladder(
     widths = [len(units)]
     if block.step is not None:
         round_to, min_channels = block.step, 1
+    else:  # the settings count channels; a unit may be several of them (a group, an anchor's share)
+        round_to //= math.gcd(round_to, block.channels)
+        min_channels = math.ceil(min_channels / block.channels)
     floor = _floor(len(units), round_to, min_channels, largest_cut)
     while widths[-1] > floor:
         widths.append(max((widths[-1] - 1) // round_to * round_to, floor))

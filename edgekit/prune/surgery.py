@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import StageError
-from edgekit.prune.functional import as_functional, copy_model, operations, rebuild, weight_array
-from edgekit.prune.graph import BoolArray, ChannelGraph, ConfigField, count_kept, stays
+from edgekit.prune.functional import as_functional, copy_model, operations, rebuild, weight_array, weights_changed
+from edgekit.prune.graph import BoolArray, ChannelGraph, ConfigConstant, ConfigField, count_kept, stays
 from edgekit.prune.masked_norm import normalize_over
 from edgekit.prune.selection import Selection
 from edgekit.prune.signature import Arrays, predict
@@ -24,27 +24,42 @@ def prune(model: keras.Model, graph: ChannelGraph, selection: Selection) -> kera
     """
     source = as_functional(model)
     kept = selection.mask(graph)
-    fields: dict[str, list[ConfigField]] = defaultdict(list)
+    edits: dict[str, list[ConfigField | ConfigConstant]] = defaultdict(list)
     for field in graph.fields:
-        fields[field.layer].append(field)
+        edits[field.layer].append(field)
+    for constant in graph.constants:
+        edits[constant.layer].append(constant)
 
-    def edit(key: str, config: dict[str, Any]) -> None:
-        for field in fields[key]:
-            width = count_kept(field.units, kept)
-            *path, name = field.field.split(".")
-            place: Any = config
+    def edit(key: str, entry: dict[str, Any]) -> None:
+        for item in edits[key]:
+            *path, last = item.path
+            place: Any = entry
             for step in path:
-                place = place[int(step) if isinstance(place, list) else step]
-            if field.index is None:
-                place[name] = width
+                place[step] = _editable(place[step])
+                place = place[step]
+            if isinstance(item, ConfigField):
+                _put(place, last, count_kept(item.units, kept))
             else:
-                sizes = list(np.atleast_1d(np.asarray(place[name], dtype=object)))
-                sizes[field.index] = width
-                place[name] = sizes
+                array = np.compress(stays(item.units, kept), np.asarray(place[last]), axis=item.axis)
+                place[last] = array.tolist()
 
     pruned = rebuild(source, edit)
     _copy_sliced(source, pruned, graph, kept)
     return pruned
+
+
+def _editable(value: Any) -> Any:
+    """Make a list of a tuple, and of a number that stands for several (equal parts of a split)."""
+    if isinstance(value, dict | list):
+        return value
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def _put(place: Any, key: str | int, value: int) -> None:
+    if isinstance(place, list) and int(key) >= len(place):
+        place.append(value)
+    else:
+        place[key] = value
 
 
 def zeroed(model: keras.Model, graph: ChannelGraph, selection: Selection) -> keras.Model:
@@ -109,3 +124,4 @@ def _copy_sliced(source: keras.Model, pruned: keras.Model, graph: ChannelGraph, 
                     "This is a gap in the channel graph; please report the layer's configuration.",
                 )
             target.assign(array)
+        weights_changed(targets[key])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -83,27 +84,47 @@ def test_nested_models_are_followed_not_frozen() -> None:
 @pytest.mark.parametrize(
     ("name", "layer", "reason"),
     [
-        ("grouped", "stem", "feeds 'group': grouped convolution (4 groups)"),
-        ("channel_slice", "stem", "feeds 'get_item': slices channels"),
         ("broadcast_attention", "mask", "is broadcast over the channels of 'multiply'"),
-        ("constant_per_channel", "stem", "meets a constant with one value per channel in 'add'"),
         ("transformer", "probabilities", "goes through the activation 'softmax', which may mix channels"),
         ("flatten_dense", "classes", "goes through the activation 'softmax', which may mix channels"),
-        ("ssd_head", "box0", "feeds 'reshape': spreads channels over positions"),
+        ("ssd_head", "box0", "is the model output 'concatenate'"),
     ],
 )
 def test_what_cannot_be_pruned_is_named_with_its_reason(name: str, layer: str, reason: str) -> None:
     assert reasons(analyze(prune_graphs.build(name)))[layer] == reason
 
 
+@pytest.mark.parametrize(
+    ("mixes", "reason"),
+    [
+        (lambda x: keras.ops.roll(x, 1, axis=-1), "Roll works across channels"),
+        (lambda x: keras.ops.cumsum(x, axis=-1), "Cumsum works across channels"),
+        (lambda x: keras.layers.UnitNormalization(name="op")(x), "UnitNormalization works across channels"),
+        (lambda x: keras.layers.GroupNormalization(1, name="op")(x), "normalizes across all channels"),
+        (lambda x: x[..., ::2], "takes every n-th channel"),
+        (lambda x: x[..., 3:4] + x[..., 5], "takes single channels"),
+        (lambda x: keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [1, 1]], mode="reflect"), "other than one constant"),
+        (lambda x: keras.ops.reshape(x, (-1, 32, 31)), "spreads channels over positions"),
+        (lambda x: keras.layers.Dense(5)(keras.layers.Permute((1, 3, 2))(x)), "do not lie along the last axis"),
+        (lambda x: keras.ops.repeat(x, list(range(1, 33)), axis=-1), "repeats unevenly"),
+    ],
+)
+def test_what_works_across_channels_is_frozen_with_its_reason(mixes: Callable[[Any], Any], reason: str) -> None:
+    image = keras.Input((31, 31, 3))
+    x = mixes(keras.layers.Conv2D(32, 3, padding="same", name="near")(image))
+    graph = analyze(keras.Model(image, keras.layers.Dense(2, name="out")(keras.layers.Dense(16, name="after")(x))))
+    assert reason in reasons(graph)["near"]
+    assert widths(graph) == {("after",): 16}
+
+
 def test_an_unknown_operation_freezes_its_neighbours_only() -> None:
     image = prune_graphs.image()
     x = prune_graphs.conv(prune_graphs.conv(image, 32, "far"), 32, "near")
-    x = keras.ops.roll(x, 1, axis=-1)
+    x = keras.ops.nan_to_num(x)
     model = keras.Model(image, keras.layers.Conv2D(3, 1, name="head")(prune_graphs.conv(x, 32, "after")))
     graph = analyze(model)
     assert widths(graph) == {("far",): 32, ("after",): 32}
-    assert reasons(graph)["near"] == "feeds 'roll': Roll has no pruning rule"
+    assert reasons(graph)["near"] == "feeds 'nan_to_num': NanToNum has no pruning rule"
 
 
 class Dense(keras.layers.Dense):

@@ -141,8 +141,8 @@ def test_pruned_equals_the_original_without_the_removed_units(name: str) -> None
 @pytest.mark.parametrize(
     ("name", "layer", "reason"),
     [
-        ("attention_by_ops", "query", "feeds 'matmul': sums over channels without weights"),
-        ("attention_by_ops", "key", "feeds 'transpose': moves the channel axis"),
+        ("attention_by_ops", "query", "feeds 'matmul': channels do not lie along the last axis"),
+        ("attention_by_ops", "key", "feeds 'matmul': channels do not lie along the last axis"),
         ("attention_layer", "query", "feeds 'dot': scores are sums over channels"),
         ("shown_scores", "attention/heads", "shows in the attention scores that 'attention' returns"),
     ],
