@@ -9,6 +9,7 @@ import numpy as np
 import prune_graphs
 import pytest
 
+from edgekit.prune.cost import Macs
 from edgekit.prune.distillation import Distillation
 from edgekit.prune.functional import weight_array
 from edgekit.prune.graph import ChannelGraph, analyze
@@ -27,7 +28,7 @@ SETTINGS = RefitSettings(samples=32)
 def cut(name: str, keep_macs: float = 0.5) -> tuple[keras.Model, ChannelGraph, Selection, keras.Model]:
     original = prune_graphs.build(name)
     graph = analyze(original)
-    selection = select(graph, IMPORTANCE["random"](original, graph, {}, 0), keep_macs)
+    selection = select(graph, IMPORTANCE["random"](original, graph, {}, 0), Macs(), keep_macs)
     return original, graph, selection, prune(original, graph, selection)
 
 
@@ -82,7 +83,7 @@ def test_what_the_rest_can_express_is_restored_exactly() -> None:
     original = duplicated()
     graph = analyze(original)
     order = np.tile([0.0, 1.0], graph.unit_count // 2)  # of each pair the first goes
-    selection = select(graph, order, 0.3, max_layer_cut=0.5)
+    selection = select(graph, order, Macs(), 0.3, max_layer_cut=0.5)
     pruned = prune(original, graph, selection)
     inputs = prune_graphs.samples(original, 32)
     before = distance(original, pruned, inputs)
@@ -94,7 +95,7 @@ def test_what_the_rest_can_express_is_restored_exactly() -> None:
 def test_an_uncut_model_stays_as_it_is() -> None:
     original = prune_graphs.build("chain")
     graph = analyze(original)
-    selection = select(graph, np.ones(graph.unit_count), 1.0)
+    selection = select(graph, np.ones(graph.unit_count), Macs(), 1.0)
     pruned = prune(original, graph, selection)
     before = [weight_array(weight) for weight in pruned.weights]
     result = refit(pruned, original, graph, selection, prune_graphs.samples(original, 8), SETTINGS)
