@@ -1,12 +1,10 @@
-"""What stands behind every target: failures, pruning, source and environment."""
+"""What stands behind every target: failures, source and environment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgekit.report import figures
-from edgekit.report.markup import Child, Markup, join, tag
-from edgekit.report.schema import Failure, PruneSummary, Report
+from edgekit.report.markup import Child, Markup, facts, tag
+from edgekit.report.schema import Failure, Report
 
 
 def failures(report: Report) -> Markup | None:
@@ -19,21 +17,6 @@ def failures(report: Report) -> Markup | None:
         tag("ul", *(_failure(failure) for failure in report.failures), class_="plain"),
         class_="panel alert",
         style="margin:0 0 20px",
-    )
-
-
-def pruning(report: Report) -> Markup | None:
-    """Return what pruning did to the model, with the layers it left alone."""
-    prune = report.prune
-    if prune is None:
-        return None
-    return tag(
-        "section",
-        tag("h2", "Pruning", id="title-pruning"),
-        tag("div", _facts(_prune_facts(prune)), class_="panel"),
-        tag("div", _frozen(prune.frozen), class_="panel") if prune.frozen else None,
-        id="pruning",
-        aria_labelledby="title-pruning",
     )
 
 
@@ -57,7 +40,7 @@ def environment(report: Report) -> Markup:
     return tag(
         "section",
         tag("h2", "Source and environment", id="title-environment"),
-        tag("div", _facts(rows), class_="panel"),
+        tag("div", facts(rows), class_="panel"),
         tag("div", tag("h3", "Warnings"), listed, class_="panel") if warnings else None,
         id="environment",
         aria_labelledby="title-environment",
@@ -69,30 +52,3 @@ def _failure(failure: Failure) -> Markup:
     hint = tag("div", failure.hint, class_="soft") if failure.hint else None
     words = f"{targets}: {failure.message} [{failure.error}, exit code {failure.exit_code}]"
     return tag("li", tag("strong", failure.step), words, hint)
-
-
-def _prune_facts(prune: PruneSummary) -> list[tuple[str, Child]]:
-    rows: list[tuple[str, Child]] = [
-        ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
-        ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
-        ("Recovery", f"{prune.recovery}, {prune.recovery_epochs} epochs"),
-        (
-            "Exactness",
-            f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
-        ),
-    ]
-    return rows
-
-
-def _before_after(before: int, after: int) -> str:
-    share = f", {(1 - after / before) * 100:.0f} % less" if before else ""
-    return f"{figures.count(before)} → {figures.count(after)}{share}"
-
-
-def _frozen(layers: Sequence[str]) -> Markup:
-    summary = f"{len(layers)} layers left alone, with the reason"
-    return tag("details", tag("summary", summary), tag("ul", *(tag("li", x) for x in layers), class_="plain"))
-
-
-def _facts(rows: Sequence[tuple[str, Child]]) -> Markup:
-    return tag("dl", join(*(join(tag("dt", name), tag("dd", value)) for name, value in rows)), class_="facts")

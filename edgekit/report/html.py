@@ -8,6 +8,7 @@ from string import Template
 from edgekit.report import background, figures
 from edgekit.report.card import card
 from edgekit.report.markup import Markup, escape, join, tag
+from edgekit.report.pruning_section import pruning
 from edgekit.report.schema import Report
 from edgekit.report.target_section import section
 
@@ -53,7 +54,7 @@ def _main(report: Report) -> Markup:
         tag("div", *cards, class_="cards", id="verdicts"),
         _contents(report),
         *(section(target, index) for index, target in enumerate(report.targets)),
-        background.pruning(report),
+        pruning(report),
         background.environment(report),
     )
 

@@ -10,6 +10,7 @@ from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
 from edgekit.report.device_section import beside, device_lines
 from edgekit.report.diagnosis_section import summary
+from edgekit.report.pruning_section import pruning_sentence
 from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.report.search_section import sentence
 
@@ -123,6 +124,8 @@ def _background(report: Report) -> list[str]:
             f"recovery by {text(prune.recovery)}, {prune.recovery_epochs} epochs; "
             f"{len(prune.frozen)} layers left alone"
         )
+        if prune.curve:
+            lines.append(f"- {text(pruning_sentence(prune))}")
     libraries = ", ".join(f"{text(name)} {text(version)}" for name, version in environment.libraries.items())
     lines += [
         f"- edgekit {text(environment.edgekit)}, Python {text(environment.python)}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 _VOID = {"meta", "br", "hr"}
 
@@ -44,3 +45,8 @@ def _attribute(value: Attribute) -> str:
 
 def _number(value: Child | bool) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def facts(rows: Sequence[tuple[str, Child]]) -> Markup:
+    """Return a list of names with what is known of each."""
+    return tag("dl", join(*(join(tag("dt", name), tag("dd", value)) for name, value in rows)), class_="facts")

@@ -1,0 +1,129 @@
+"""What pruning did: the curve it was chosen on, everything that was tried, and the layers it left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekit.report import figures
+from edgekit.report.charts.curve import UNPRUNED, curve, short_name
+from edgekit.report.markup import Child, Markup, facts, tag
+from edgekit.report.pruned import CurvePoint, Gap, PruneSummary, Tried
+from edgekit.report.schema import Report
+from edgekit.report.table import missing, table
+
+
+def pruning(report: Report) -> Markup | None:
+    """Return the section, or nothing where nothing was pruned."""
+    prune = report.prune
+    if prune is None:
+        return None
+    picture = curve(prune)
+    return tag(
+        "section",
+        tag("h2", "Pruning", id="title-pruning"),
+        tag("p", pruning_sentence(prune)) if prune.curve else None,
+        tag("div", picture, class_="panel") if picture else None,
+        tag("div", _networks(prune), class_="panel") if prune.curve else None,
+        tag("div", facts(_facts(prune)), class_="panel"),
+        tag("div", _frozen(prune.frozen), class_="panel") if prune.frozen else None,
+        id="pruning",
+        aria_labelledby="title-pruning",
+    )
+
+
+def pruning_sentence(prune: PruneSummary) -> str:
+    """Say what pruning gained and lost, against the control where there is one: float networks, on this host."""
+    points = {point.name: point for point in prune.curve}
+    chosen, unpruned = points.get(prune.chosen), points.get(UNPRUNED)
+    if chosen is None or unpruned is None:
+        return ""
+    faster = _ratio(unpruned, chosen)
+    speed = "was not timed" if faster is None else f"runs {figures.factor(faster)} as fast as the unpruned one"
+    if faster is not None and faster < 1.02:
+        speed = "is not faster than the unpruned one: pruning bought nothing here"
+    lost = chosen.accuracy.drop_points
+    against = f", {_signed(lost)} points against the model as it came" if lost is not None else ""
+    gap = chosen.against_control
+    fair = f" and {_gap(gap)} against the unpruned model trained as long" if gap else ""
+    return f"The pruned float network {speed} on this host{against}{fair}.{_spread(prune, points)}"
+
+
+def _spread(prune: PruneSummary, points: dict[str, CurvePoint]) -> str:
+    keep = prune.chosen.partition("-seed-")[0]
+    same = [point.accuracy.value for name, point in points.items() if name.partition("-seed-")[0] == keep]
+    if len(same) < 2:
+        return ""
+    mean = 100 * sum(same) / len(same)
+    return f" Over {len(same)} seeds it scores {mean:.2f}, from {100 * min(same):.2f} to {100 * max(same):.2f}."
+
+
+def _networks(prune: PruneSummary) -> Markup:
+    tried = {item.name: item for item in prune.tried}
+    unpruned = next((point for point in prune.curve if point.name == UNPRUNED), None)
+    rows = [_row(point, tried.get(point.name), unpruned) for point in prune.curve]
+    metric = prune.curve[0].accuracy.metric
+    return table(
+        "Float networks, scored on the test samples, timed in turns",
+        ["Network", metric, "Against unpruned", "Against control", "Speed", "MACs", "Training"],
+        rows,
+        numbers=(1, 2, 3, 4, 5, 6),
+        marked=[point.name == prune.chosen for point in prune.curve],
+    )
+
+
+def _row(point: CurvePoint, tried: Tried | None, unpruned: CurvePoint | None) -> list[Child]:
+    drop = point.accuracy.drop_points
+    faster = _ratio(unpruned, point) if unpruned else None
+    return [
+        short_name(point.name),
+        f"{100 * point.accuracy.value:.2f}",
+        missing("itself") if drop is None else f"{_signed(drop)} {figures.interval(point.accuracy)}",
+        _gap(point.against_control) if point.against_control else missing("no control"),
+        missing(point.latency_note or "not timed") if faster is None else figures.factor(faster),
+        figures.count(tried.macs) if tried and tried.macs else missing("all"),
+        f"{tried.seconds / 60:.1f} min, {tried.epochs} epochs" if tried else missing("none"),
+    ]
+
+
+def _ratio(unpruned: CurvePoint, point: CurvePoint) -> float | None:
+    if unpruned.latency is None or point.latency is None:
+        return None
+    return unpruned.latency.min_ms / point.latency.min_ms
+
+
+def _gap(gap: Gap) -> str:
+    return f"{_signed(gap.points)} points [{-gap.high_points:+.2f}, {-gap.low_points:+.2f}]"
+
+
+def _signed(drop: float) -> str:
+    return figures.points(-drop)
+
+
+def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
+    minutes = f", {prune.minutes:.1f} min" if prune.minutes else ""
+    rows: list[tuple[str, Child]] = [
+        ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
+        ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
+        ("Recovery", f"{prune.recovery}, {prune.recovery_epochs} epochs{minutes}"),
+        (
+            "Exactness",
+            f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
+        ),
+    ]
+    if prune.judged_by:
+        rows.append(("Amounts judged by", f"{prune.judged_by}, on samples nothing learned from"))
+    if prune.control_minutes is not None:
+        rows.append(("Control", f"the unpruned model, trained as long: {prune.control_minutes:.1f} min"))
+    if prune.checkpoint:
+        rows.append(("Taken from", f"{prune.checkpoint}, made by an earlier edgekit prune; nothing was trained now"))
+    return rows
+
+
+def _before_after(before: int, after: int) -> str:
+    share = f", {(1 - after / before) * 100:.0f} % less" if before else ""
+    return f"{figures.count(before)} → {figures.count(after)}{share}"
+
+
+def _frozen(layers: Sequence[str]) -> Markup:
+    summary = f"{len(layers)} layers left alone, with the reason"
+    return tag("details", tag("summary", summary), tag("ul", *(tag("li", x) for x in layers), class_="plain"))
