@@ -140,6 +140,9 @@ class PruneTable(Table):
         {}, description='the same for some layers, by name or pattern: limits = {"stem*" = 0.25}'
     )
     protect: tuple[str, ...] = Field((), description='layers never narrowed, by name or pattern: protect = ["head*"]')
+    refit: bool = Field(
+        True, description="before training, solve the layers behind a cut for least squared error; needs no labels"
+    )
     epochs: int = Field(12, ge=0, description="recovery epochs; 0 leaves the cut network as it is")
     batch: int = Field(8, ge=1)
     learning_rate: Positive = 1.5e-3

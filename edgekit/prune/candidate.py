@@ -19,9 +19,10 @@ from edgekit.prune.cost import Cost, Macs
 from edgekit.prune.graph import ChannelGraph
 from edgekit.prune.held import Judge
 from edgekit.prune.importance import Importance
+from edgekit.prune.least_squares import RefitSettings, refit
 from edgekit.prune.recovery import Lesson, Loss, RecoverySettings, recover
 from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import Arrays
+from edgekit.prune.signature import Arrays, sample_count
 
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
 _NETWORK, _FACTS = "network.keras", "facts.json"
@@ -42,6 +43,7 @@ class Candidate:
     best_epoch: int
     seconds: float
     drop_points: float | None
+    refit: str = ""  # what the closed-form repair kept
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,10 @@ class Cutter:
 
     def __init__(
         self, original: keras.Model, graph: ChannelGraph, ranking: Importance, cost: Cost, limits: dict[str, Any],
-        school: School, proof: Arrays, work: Path,
+        school: School, proof: Arrays, work: Path, *, refits: bool,
     ) -> None:  # fmt: skip
         self.original, self.graph, self.ranking, self.cost, self.limits = original, graph, ranking, cost, limits
-        self.school, self.proof, self.work = school, proof, work
+        self.school, self.proof, self.work, self.refits = school, proof, work, refits
 
     def selection(self, keep: float) -> Selection:
         """Choose the channels that stay; ``keep`` is a share of the multiply-accumulates.
@@ -96,18 +98,26 @@ class Cutter:
         return selection
 
     def candidate(self, keep: float, seed: int, progress: Progress) -> Candidate:
-        """Cut to ``keep`` of the multiply-accumulates, prove the cut exact, and recover."""
+        """Cut to ``keep`` of the multiply-accumulates, prove the cut exact, repair it in closed form, and recover."""
         selection = self.selection(keep)
         name = f"keep-{keep:.4f}-seed-{seed}"
 
         def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
             network = surgery.prune(self.original, self.graph, selection)
             error = self._proven(selection, network)
+            repair = self._refitted(selection, network, seed, progress)
             taught = self.school.teach(network, seed, progress, checkpoint)
             facts = {"macs": int(selection.macs_after), "parameters": int(selection.params_after)}
-            return network, facts | {"exactness_error": error} | taught
+            return network, facts | {"exactness_error": error, "refit": repair} | taught
 
         return _once(self.work / name, make, name=name, keep=keep, seed=seed)
+
+    def _refitted(self, selection: Selection, network: keras.Model, seed: int, progress: Progress) -> str:
+        inputs = self.school.lesson.inputs
+        if not self.refits or sample_count(inputs) < 2:
+            return ""
+        progress(0.0, "least squares, layer by layer")
+        return refit(network, self.original, self.graph, selection, inputs, RefitSettings(seed=seed)).kept
 
     def _proven(self, selection: Selection, network: keras.Model) -> float:
         error = surgery.verify_exact(self.original, self.graph, selection, network, self.proof)

@@ -186,7 +186,7 @@ def _cutter(
     proof = {name: array[:_EXACTNESS_SAMPLES] for name, array in few.items()}
     limits = {name: settings[name] for name in _LIMITS}
     cost, note = cost_named(settings["cost"], graph, costs)
-    cutter = Cutter(ready.original, graph, ranking, cost, limits, ready.school, proof, work)
+    cutter = Cutter(ready.original, graph, ranking, cost, limits, ready.school, proof, work, refits=settings["refit"])
     return cutter, {
         "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
         "cost": cost.name,
@@ -250,7 +250,7 @@ def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:
 
 
 def _tried(candidate: Candidate) -> dict[str, Any]:
-    names = ("name", "keep", "seed", "macs", "parameters", "epochs", "best_epoch", "seconds", "drop_points")
+    names = ("name", "keep", "seed", "macs", "parameters", "epochs", "best_epoch", "seconds", "drop_points", "refit")
     return {name: getattr(candidate, name) for name in names}
 
 

@@ -37,6 +37,7 @@ class Tried(Model):
     epochs: int
     best_epoch: int = Field(description="the epoch, from 1, whose weights were taken")
     seconds: float
+    refit: str = Field(default="", description="what the closed-form repair kept, before training; empty: not tried")
     drop_points: float | None = Field(description="on held samples, against the unpruned model; null: none were held")
 
 
