@@ -159,7 +159,7 @@ def _report(
         check=prepared.recipe.check,
         test_samples=prepared.test_samples,
         calibration_samples=prepared.calibration_samples,
-        warnings=[*prepared.plan.notes, *_likeness(outcome)],
+        warnings=[*prepared.plan.notes, *pruning_record.notes(outcome), *_likeness(outcome)],
     )
 
 

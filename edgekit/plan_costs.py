@@ -8,6 +8,7 @@ from edgekit.recipe import Recipe
 from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, File, Ref, Step
 from edgekit.target import Target
 
+COSTS = "costs"
 _PLACE = ("device", "format", "precision", "threads")
 Place = tuple[str, str, str, int]
 
@@ -19,7 +20,7 @@ def add_costs(plan: BuildPlan, recipe: Recipe, targets: Sequence[Target]) -> lis
     if prune.cost != "latency" or not places:
         return []
     step = plan.add(Step(
-        "costs", "prune", "time the ops of the model", "edgekit.prune.latency.stage:run",
+        COSTS, "prune", "time the ops of the model", "edgekit.prune.latency.stage:run",
         {
             "model": File(recipe.model.path),
             "places": [dict(zip(_PLACE, place, strict=True)) for place in places],

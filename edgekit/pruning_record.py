@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.pipeline import Outcome
+from edgekit.plan_costs import COSTS
 from edgekit.plan_pruning import CONTROL, CURVE, PRUNE
 from edgekit.prune.checkpointed import CURVE as NETWORKS
 from edgekit.prune.checkpointed import MODEL, RECORD
@@ -24,6 +25,13 @@ def summary(outcome: Outcome) -> data.PruneSummary | None:
         facts["curve"] = outcome.entries[CURVE].result["points"]
     known = data.PruneSummary.model_fields
     return data.PruneSummary.model_validate({name: value for name, value in facts.items() if name in known})
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """Return what the user should know of how channels were priced."""
+    timed = outcome.entries[COSTS].result["notes"] if COSTS in outcome.entries else []
+    note = outcome.entries[PRUNE].result.get("cost_note", "") if PRUNE in outcome.entries else ""
+    return [*timed, *([note] if note else [])]
 
 
 def write_checkpoint(outcome: Outcome, model: Path, place: BuildFolder) -> list[Path]:

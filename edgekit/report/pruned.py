@@ -41,6 +41,14 @@ class Tried(Model):
     drop_points: float | None = Field(description="on held samples, against the unpruned model; null: none were held")
 
 
+class Predicted(Model):
+    """What the choice of channels counted on: sums of op times, measured one by one. What came of it: the latencies."""
+
+    place: str = Field(description="runtime, precision, threads and machine")
+    before_ms: float
+    after_ms: float
+
+
 class PruneSummary(Model):
     macs_before: int
     macs_after: int
@@ -55,5 +63,7 @@ class PruneSummary(Model):
     chosen: str = Field(default="", description="name of the network that went on, among those tried")
     judged_by: str = Field(default="", description="what held samples were judged by while choosing an amount")
     tried: list[Tried] = Field([])
+    cost: str = Field(default="", description="what was to be saved: latency | macs | parameters | uniform")
+    predicted: list[Predicted] = Field(default=[], description="empty where the cost is no latency")
     curve: list[CurvePoint] = Field(default=[], description="empty where there is nothing but before and after")
     checkpoint: str = Field(default="", description="where the pruned network was taken from, if it was not made now")

@@ -104,6 +104,7 @@ def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
     rows: list[tuple[str, Child]] = [
         ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
         ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
+        *([("Channels chosen by", _chosen_by(prune))] if prune.cost else []),
         ("Recovery", f"{prune.recovery}, {prune.recovery_epochs} epochs{minutes}"),
         (
             "Exactness",
@@ -117,6 +118,12 @@ def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
     if prune.checkpoint:
         rows.append(("Taken from", f"{prune.checkpoint}, made by an earlier edgekit prune; nothing was trained now"))
     return rows
+
+
+def _chosen_by(prune: PruneSummary) -> str:
+    """Return what a channel had to save, and where it is time, the speed-up that op times promised."""
+    promised = [f"{one.before_ms / one.after_ms:.2f}x in {one.place}" for one in prune.predicted if one.after_ms]
+    return prune.cost + (f", predicted from times of single ops: {'; '.join(promised)}" if promised else "")
 
 
 def _before_after(before: int, after: int) -> str:

@@ -11,7 +11,11 @@ import prune_graphs
 import pytest
 
 from edgekit import keras_io
+from edgekit.convert import float_graph, tflite
 from edgekit.devices.local import LocalDevice
+from edgekit.profile.latency import Job
+from edgekit.profile.latency import measure as measure_files
+from edgekit.profile.schedule import Settings
 from edgekit.prune.graph import analyze
 from edgekit.prune.latency import cache, onnx_model, tflite_model
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
@@ -309,3 +313,32 @@ def test_a_device_out_of_reach_is_left_out_with_a_note(own_cache: Path, tmp_path
     result = run(out=tmp_path, progress=told, model=tmp_path / "model.keras", places=[place], largest_cut=0.5)
     assert result["places"] == []
     assert "ssh://nobody@127.0.0.1:9 was left out" in result["notes"][0]
+
+
+def test_the_prediction_ranks_whole_networks_as_the_runtime_does(tmp_path: Path, own_cache: Path) -> None:
+    """Widths far enough apart that no neighbour on the machine turns the order of the fastest calls around."""
+    jobs, graphs = [], {}
+    for width in (16, 48, 96):
+        i = keras.Input((48, 48, 3))
+        x = keras.layers.Conv2D(width, 3, strides=2, padding="same", activation="relu")(i)
+        for _ in range(3):
+            x = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+        model = keras.Model(i, keras.layers.GlobalAveragePooling2D()(x))
+        float_graph.export_keras(model, tmp_path / str(width))
+        path = tmp_path / f"{width}.tflite"
+        path.write_bytes(tflite.float32(tmp_path / str(width)))
+        jobs.append(Job(str(width), path, "tflite"))
+        graphs[str(width)] = analyze(model)
+    with LocalDevice() as device:
+        place = place_of(device, "tflite", "float32", 1)
+        assert place is not None
+        predicted = {}
+        for name, graph in graphs.items():
+            grids = [grid_of(one, 0.5) for one in ops_of(graph)]
+            latency = TableLatency(table_of(place, grids, device, 2.0).table, 0.5, 8)
+            predicted[name] = total(latency.parts(graph), graph.all_kept())
+        settings = Settings(samples=20, seconds=0.1, limit_s=1.0, warmup_s=0.05, rounds=5, ops_runs=0)
+        measured = measure_files(jobs, None, threads=1, device=device, settings=settings)
+    times = {name: latency.min_ms for name, latency in measured.items()}
+    assert sorted(predicted, key=predicted.__getitem__) == sorted(times, key=times.__getitem__) == ["16", "48", "96"]
+    assert all(0.5 < predicted[name] / times[name] < 2.0 for name in ("48", "96")), (predicted, times)
