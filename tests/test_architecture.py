@@ -96,6 +96,7 @@ LAZY = {
     "edgekit.cli_model",
     "edgekit.cli_show",
     "edgekit.cli_trust",
+    "edgekit.convert.stage",
     "edgekit.devices",
     "edgekit.finetune.stage",
     "edgekit.pipeline",
