@@ -163,7 +163,7 @@ def test_a_variant_nobody_could_score_never_ships(copied: Path) -> None:
 
 
 def test_an_adapter_that_raises_fails_pruning_and_the_rest_goes_on(tmp_path: Path) -> None:
-    folder = fashion(tmp_path / "fashion", "[prune]\nkeep_macs = 0.5\nepochs = 1\ncontrol = false\n[quantize]\nenabled = false\n")
+    folder = fashion(tmp_path / "fashion", f"{ONE_EPOCH}[quantize]\nenabled = false\n")
     (folder / "adapter.py").write_text(
         "def encode_labels(boxes, classes, shape):\n    raise KeyError('mine')\ndef loss(*_):\n    pass\n"
     )
