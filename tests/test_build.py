@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from project import DETECTOR, FASHION, Done, digests, edgekit, edit, fashion, made, report_of
+from project import DETECTOR, FASHION, ONE_EPOCH, Done, digests, edgekit, edit, fashion, made, report_of
 
 from edgekit import build as builder
 from edgekit.errors import EdgekitError

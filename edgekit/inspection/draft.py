@@ -202,7 +202,7 @@ def _budget(found: Inspection) -> list[str]:
 def _stages(found: Inspection) -> list[str]:
     lines = ["# Every other key has a default: edgekit schema recipe"]
     if found.source.format in ("keras", "h5"):
-        lines += ["# [prune]", "# enabled = true", "# keep_macs = 0.5  # what stays of the multiply-accumulates; else found"]
+        lines += ["# [prune]", "# enabled = true", "# keep_macs = 0.5  # of the multiply-accumulates; else found"]
     if not found.network.quantized:
         lines += ["# [quantize]", "# search_seconds = 120.0  # for each search of a mixed plan"]
     return lines
