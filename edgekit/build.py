@@ -299,6 +299,7 @@ def _variant(
         size_bytes=entry.result["size_bytes"], cause=cause, latency_note=note,
         accuracy=data.Accuracy.model_validate(score.result) if score and not refused else None,
         latency=data.Latency.model_validate(latency) if latency else None,
+        gz_bytes=entry.result.get("gz_bytes"), sparse=entry.result.get("sparse"),
         search=_search_summary(planned) if planned else None, warnings=planned.result["notes"] if planned else [],
     )  # fmt: skip
 

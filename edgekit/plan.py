@@ -144,7 +144,7 @@ class _Planner:
             f"emit-{name}", "convert", f"{name} file", "edgekit.convert.finish:run",
             {"model": source, "format": format, "precision": precision, "plan": plan_ref,
              "reference": Ref(graph, "reference.npz"), "inputs": Ref(graph, "inputs.npz"),
-             "metadata": self.metadata},
+             "metadata": self.metadata} | self.pruning.storing(format, pruned),
             FORMAT_LIBRARIES[format],
         ))  # fmt: skip
 

@@ -45,7 +45,8 @@ class Pruning:
             return
         student = {
             "student": File(table.student) if table.student else None,
-            "costs": [] if table.student else add_costs(self.result, self.recipe, targets),
+            "costs": [] if table.student or table.keep_macs == 1 else add_costs(self.result, self.recipe, targets),
+            "precisions": ["float32", "int8"] if self.recipe.quantize.enabled else ["float32"],
         }
         self.result.add(Step(
             PRUNE, "prune", "prune and recover", "edgekit.prune.stage:run", self._learning() | student, KERAS,
@@ -75,6 +76,12 @@ class Pruning:
              "seed": profile.seed, "threads": profile.threads, "settings": timing["settings"]},
             (*FORMAT_LIBRARIES[format], "faster-coco-eval"), machine_bound=True, alone=True,
         ))  # fmt: skip
+
+    def storing(self, format: str, pruned: bool) -> dict[str, Any]:
+        """Return how a file is stored where weights become zero: nothing for a recipe without sparsity."""
+        if not (self.recipe.prune.enabled and self.recipe.prune.sparsity):
+            return {}
+        return {"gz": True, "sparse": pruned and format == "tflite"}
 
     def _learning(self) -> dict[str, Any]:
         task, table = self.recipe.task, self.recipe.prune

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from edgekit.errors import RecipeError
+from edgekit.recipe_prune import PruneTable
+from edgekit.recipe_table import Finite, Positive, Table
 from edgekit.report.schema import CheckTable
 
 FILE_NAME = "edgekit.toml"
@@ -23,14 +25,8 @@ FILE_NAME = "edgekit.toml"
 TaskKind = Literal["detection", "classification", "generic", "custom"]
 DataKind = Literal["coco", "imagefolder", "npz"]
 Precision = Literal["float32", "float16", "int8", "int8-weights"]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 _TYPE_TAG = re.compile(r"^(constrained-|literal\[|int$|float$|str$)")  # how pydantic tells members of a union apart
 Pixels = Annotated[int, Field(ge=1)]
-
-
-class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelTable(Table):
@@ -119,53 +115,6 @@ class BudgetTable(Table):
     speedup: Positive | None = Field(None, description="against the float, unpruned model, same runtime and threads")
 
 
-class PruneTable(Table):
-    enabled: bool = True
-    keep_macs: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
-        "auto",
-        description='share of the multiply-accumulates that stays; "auto": the least that keeps budget.accuracy_drop',
-    )
-    minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
-    importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
-    cost: Literal["latency", "macs", "parameters", "uniform"] = Field(
-        "latency", description="what a channel is to save the most of; latency: measured in the targets' runtimes"
-    )
-    round_to: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto",
-        description='channel counts become multiples of this; "auto": of what is measured to save time, or of 16',
-    )
-    min_channels: int = Field(16, ge=1)
-    max_layer_cut: float = Field(0.8, gt=0, lt=1, description="largest share of one layer's channels removed")
-    limits: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
-        {}, description='the same for some layers, by name or pattern: limits = {"stem*" = 0.25}'
-    )
-    protect: tuple[str, ...] = Field((), description='layers never narrowed, by name or pattern: protect = ["head*"]')
-    refit: bool = Field(
-        True, description="before training, solve the layers behind a cut for least squared error; needs no labels"
-    )
-    epochs: int = Field(12, ge=0, description="recovery epochs; 0 leaves the cut network as it is")
-    batch: int = Field(8, ge=1)
-    learning_rate: Positive = 1.5e-3
-    distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
-    ema: bool = False
-    augment: bool = Field(True, description="half of the steps see mixed images that the unpruned model labels")
-    patience: int = Field(0, ge=0, description="epochs without a better one before recovery ends; 0: it never does")
-    seed: int = 0
-    seeds: int = Field(1, ge=1, description="how often to recover, each with its own seed: the spread of the accuracy")
-    control: bool = Field(True, description="train the unpruned model as long, where labels are used, to compare with")
-    teacher: Path | None = Field(None, description="a model to learn from instead of the unpruned one; .keras or .h5")
-    student: Path | None = Field(None, description="a smaller model of yours to teach, instead of cutting this one")
-    checkpoint: Path | None = Field(
-        None, description="a folder an earlier `edgekit prune` wrote for this model: taken as it is, nothing is trained"
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> PruneTable:
-        if self.student and self.checkpoint:
-            raise ValueError("student trains a network of yours and checkpoint takes a finished one; leave one out")
-        return self
-
-
 class QuantizeTable(Table):
     enabled: bool = True
     calibration_samples: int = Field(128, ge=1, description="at most this many of data.calibration")
@@ -235,6 +184,12 @@ class Recipe(Table):
     devices: dict[str, str] = Field(
         {}, description='address of the device that stands for a target, e.g. raspberry-pi-4 = "ssh://pi@board"'
     )
+
+    @model_validator(mode="after")
+    def _zeros_stay(self) -> Recipe:
+        if self.prune.enabled and self.prune.sparsity and self.quantize.finetune:
+            raise ValueError("[quantize] finetune would train the zeros of [prune] sparsity away; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _check_names_targets(self) -> Recipe:

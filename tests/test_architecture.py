@@ -24,7 +24,7 @@ PACKAGE = ROOT / "edgekit"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "lifeline", "progress"}),
-    frozenset({"artifact", "dataset", "target", "recipe", "source", "keras_io"}),
+    frozenset({"artifact", "dataset", "target", "recipe", "recipe_prune", "recipe_table", "source", "keras_io"}),
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
@@ -84,7 +84,7 @@ SHARED = {
     "profile": {"edgekit.report.schema"},
     "report": {"edgekit.profile.gains", "edgekit.profile.wording"},
 }
-HIDDEN_FROM_STAGES = ("edgekit.target", "edgekit.recipe")
+HIDDEN_FROM_STAGES = ("edgekit.target", "edgekit.recipe", "edgekit.recipe_prune")
 ON_THE_DEVICE = {f"edgekit.runtimes.{name}" for name in ("agent", "facts", "litert", "litert_ops", "ort", "ort_ops")}
 ON_THE_DEVICE.add("edgekit.bundle.runners.edgekit_run")
 # The lazy tables, and the child process that imports the one function it was asked for.

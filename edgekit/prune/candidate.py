@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from edgekit.prune.least_squares import RefitSettings, refit
 from edgekit.prune.recovery import Lesson, Loss, RecoverySettings, recover
 from edgekit.prune.selection import Selection, select
 from edgekit.prune.signature import Arrays, sample_count
+from edgekit.prune.thinning import Thinning
 
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
 _NETWORK, _FACTS = "network.keras", "facts.json"
@@ -30,7 +31,10 @@ _NETWORK, _FACTS = "network.keras", "facts.json"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recovered network and what is known of it. ``drop_points`` is None without held samples to judge by."""
+    """A recovered network and what is known of it. ``drop_points`` is None without held samples to judge by.
+
+    ``thinned``: what was done besides cutting channels, as the report tells it.
+    """
 
     name: str
     keep: float
@@ -44,6 +48,7 @@ class Candidate:
     seconds: float
     drop_points: float | None
     refit: str = ""  # what the closed-form repair kept
+    thinned: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,14 +62,19 @@ class School:
     judge: Judge | None
     settings: RecoverySettings
 
-    def teach(self, student: keras.Model, seed: int, progress: Progress, checkpoint: Path) -> dict[str, Any]:
+    def teach(
+        self, student: keras.Model, seed: int, progress: Progress, checkpoint: Path,
+        after_step: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Recover ``student`` in place; return epochs, best_epoch, seconds and drop_points."""
         done = None
         if self.settings.epochs:
             done = recover(
                 student, self.teacher, self.lesson, self.loss, replace(self.settings, seed=seed), progress,
-                held=self.held, checkpoint=checkpoint,
+                held=self.held, checkpoint=checkpoint, after_step=after_step,
             )  # fmt: skip
+            if after_step:
+                after_step()  # averaged weights are not what the last step left
         return {
             "epochs": len(done.epochs) if done else 0,
             "best_epoch": done.best_epoch if done else 0,
@@ -78,10 +88,10 @@ class Cutter:
 
     def __init__(
         self, original: keras.Model, graph: ChannelGraph, ranking: Importance, cost: Cost, limits: dict[str, Any],
-        school: School, proof: Arrays, work: Path, *, refits: bool,
+        school: School, proof: Arrays, thinning: Thinning, work: Path, *, refits: bool,
     ) -> None:  # fmt: skip
         self.original, self.graph, self.ranking, self.cost, self.limits = original, graph, ranking, cost, limits
-        self.school, self.proof, self.work, self.refits = school, proof, work, refits
+        self.school, self.proof, self.thinning, self.work, self.refits = school, proof, thinning, work, refits
 
     def selection(self, keep: float) -> Selection:
         """Choose the channels that stay; ``keep`` is a share of the multiply-accumulates.
@@ -89,7 +99,7 @@ class Cutter:
         Raises UnsupportedError where the limits leave nothing to cut.
         """
         selection = select(self.graph, self.ranking, self.cost, keep, keep_of=Macs(), **self.limits)
-        if selection.macs_after >= selection.macs_before:
+        if keep < 1 and selection.macs_after >= selection.macs_before:
             reasons = "; ".join(sorted({item.reason for item in self.graph.frozen})[:3])
             raise UnsupportedError(
                 f"No channel of this model can be cut with these settings. {reasons}".strip(),
@@ -98,17 +108,28 @@ class Cutter:
         return selection
 
     def candidate(self, keep: float, seed: int, progress: Progress) -> Candidate:
-        """Cut to ``keep`` of the multiply-accumulates, prove the cut exact, repair it in closed form, and recover."""
+        """Cut to ``keep`` of the multiply-accumulates, prove the cut exact, repair it in closed form, and recover.
+
+        Low-rank pairs and zeros, where the recipe wants them, come between repair and recovery.
+        """
         selection = self.selection(keep)
         name = f"keep-{keep:.4f}-seed-{seed}"
 
         def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
-            network = surgery.prune(self.original, self.graph, selection)
-            error = self._proven(selection, network)
-            repair = self._refitted(selection, network, seed, progress)
-            taught = self.school.teach(network, seed, progress, checkpoint)
-            facts = {"macs": int(selection.macs_after), "parameters": int(selection.params_after)}
-            return network, facts | {"exactness_error": error, "refit": repair} | taught
+            cut = surgery.prune(self.original, self.graph, selection)
+            error = self._proven(selection, cut)
+            repair = self._refitted(selection, cut, seed, progress) if keep < 1 else ""
+            thinned = self.thinning.thin(cut)
+            network = thinned.network
+            taught = self.school.teach(network, seed, progress, checkpoint, thinned.after_step)
+            facts = {
+                "macs": int(selection.macs_after) - thinned.macs_saved,
+                "parameters": int(network.count_params()),
+                "exactness_error": error,
+                "refit": repair,
+                "thinned": thinned.facts,
+            }
+            return network, facts | taught
 
         return _once(self.work / name, make, name=name, keep=keep, seed=seed)
 

@@ -128,5 +128,5 @@ def _consider(candidate: Candidate, moment: Moments, settings: LowRankSettings) 
 
 def _judge(decision: Decision, before: float, after: float, settings: LowRankSettings) -> Decision:
     kept = after <= settings.largest_time * before
-    why = f"rank {decision.rank} of {decision.width}: {before:.3f} -> {after:.3f} ms"
+    why = f"rank {decision.rank} of {decision.width}: {before:.3g} -> {after:.3g} ms"
     return replace(decision, kept=kept, why=why + ("" if kept else ", no clear gain"), ms_before=before, ms_after=after)

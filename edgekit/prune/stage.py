@@ -27,6 +27,7 @@ from edgekit.prune.latency.stage import cost_named, predictions
 from edgekit.prune.losses import teaching
 from edgekit.prune.recovery import Lesson, RecoverySettings
 from edgekit.prune.signature import Arrays, input_names, output_shapes
+from edgekit.prune.thinning import Thinning
 
 MODEL, CURVE = "pruned.keras", "curve"
 _RANKING_SAMPLES = 192
@@ -48,15 +49,16 @@ class _Class:
 def run(
     *, out: Path, work: Path, progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool,
     task: dict[str, Any], adapter: Path | None, teacher: Path | None, student: Path | None,
-    costs: Sequence[Path], settings: dict[str, Any], aim: dict[str, Any],
+    costs: Sequence[Path], precisions: list[str], settings: dict[str, Any], aim: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and every amount tried to ``curve/``.
 
     ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points
     (or None), and ``slack``, the agreement a point is worth. ``teacher``: whom to learn from instead of the
     unpruned model. ``student``: a network to teach instead of cutting. ``costs``: the file of ``latency.stage``,
-    where the plan has that step. ``work`` keeps what is done if this is killed. Raises UnsupportedError where
-    nothing can be cut, StageError where a cut is not exact or recovery fails.
+    where the plan has that step. ``precisions``: in which low-rank pairs of layers must be faster. ``work`` keeps
+    what is done if this is killed. Raises UnsupportedError where nothing can be cut, StageError where a cut is not
+    exact or recovery fails.
     """
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
@@ -66,7 +68,11 @@ def run(
         facts: dict[str, Any] = {"frozen": [], "widths": [], "target_reached": True, "cost": ""}
         facts |= {"macs_before": analyze(ready.original).macs(), "macs_after": found[0].macs}
     else:
-        cutter, facts = _cutter(ready, settings, costs, work, progress)
+        thinning = Thinning(
+            _few(ready), work, low_rank=settings["low_rank"], energy=settings["low_rank_energy"],
+            sparsity=settings["sparsity"], precisions=precisions,
+        )  # fmt: skip
+        cutter, facts = _cutter(ready, settings, costs, thinning, work, progress)
         found = _candidates(cutter, settings, aim, progress)
         facts |= _facts(cutter, found[0])
     best = found[0]
@@ -76,6 +82,7 @@ def run(
         shutil.copyfile(candidate.file, out / CURVE / f"{candidate.name}.keras")
     return {
         **facts,
+        **best.thinned,
         "recovery": ready.by if settings["epochs"] else "none",
         "recovery_epochs": best.epochs,
         "best_epoch": best.best_epoch,
@@ -175,18 +182,24 @@ def _check_alike(found: keras.Model, wanted: keras.Model, what: str) -> None:
         )
 
 
+def _few(ready: _Class) -> Arrays:
+    return {name: array[:_RANKING_SAMPLES] for name, array in ready.inputs.items()}
+
+
 def _cutter(
-    ready: _Class, settings: dict[str, Any], costs: Sequence[Path], work: Path, progress: Progress
+    ready: _Class, settings: dict[str, Any], costs: Sequence[Path], thinning: Thinning, work: Path, progress: Progress
 ) -> tuple[Cutter, dict[str, Any]]:
     progress(0.03, "finding channel groups")
     graph = analyze(ready.original)
-    few = {name: array[:_RANKING_SAMPLES] for name, array in ready.inputs.items()}
+    few = _few(ready)
     progress(0.05, f"ranking {graph.unit_count} channel groups")
     ranking = IMPORTANCE[settings["importance"]](ready.original, graph, few, settings["seed"])
     proof = {name: array[:_EXACTNESS_SAMPLES] for name, array in few.items()}
     limits = {name: settings[name] for name in _LIMITS}
     cost, note = cost_named(settings["cost"], graph, costs)
-    cutter = Cutter(ready.original, graph, ranking, cost, limits, ready.school, proof, work, refits=settings["refit"])
+    cutter = Cutter(
+        ready.original, graph, ranking, cost, limits, ready.school, proof, thinning, work, refits=settings["refit"]
+    )
     return cutter, {
         "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
         "cost": cost.name,
@@ -242,7 +255,7 @@ def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:
     selection = cutter.selection(best.keep)
     return {
         "macs_before": int(selection.macs_before),
-        "macs_after": int(selection.macs_after),
+        "macs_after": best.macs,
         "target_reached": bool(selection.reached),
         "predicted": predictions(cutter.cost, cutter.graph, selection.mask(cutter.graph)),
         "widths": [[list(width.layers), width.before, width.after] for width in selection.widths],

@@ -24,19 +24,25 @@ class Thinned:
     facts: dict[str, Any]
 
     @property
+    def macs_saved(self) -> int:
+        """Multiply-accumulates that low-rank pairs take less than their layers did."""
+        layers = self.facts.get("low_rank", {"layers": []})["layers"]
+        return sum(layer["macs_before"] - layer["macs_after"] for layer in layers if layer["kept"])
+
+    @property
     def after_step(self) -> Callable[[], None] | None:
         """What has to run after each step of a training, so that zeros stay zero."""
         return self.masks.apply if self.masks else None
 
 
 class Thinning:
-    """The recipe's wishes: ``low_rank``, with ``energy`` kept, and ``sparsity`` (0: none, a share, or "2:4").
+    """The recipe's wishes: ``low_rank``, with ``energy`` kept, and ``sparsity`` (a share, "2:4" or None).
 
     ``precisions``: in which a pair of layers must be faster; ``work``: where measured times are remembered.
     """
 
     def __init__(
-        self, samples: Arrays, work: Path, *, low_rank: bool, energy: float, sparsity: float | str,
+        self, samples: Arrays, work: Path, *, low_rank: bool, energy: float, sparsity: float | str | None,
         precisions: Sequence[str],
     ) -> None:  # fmt: skip
         self.samples, self.work = samples, work

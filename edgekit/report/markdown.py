@@ -13,6 +13,7 @@ from edgekit.report.diagnosis_section import summary
 from edgekit.report.pruning_section import pruning_sentence
 from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.report.search_section import sentence
+from edgekit.report.thinned_section import size_notes, thinned_facts
 
 _MARKS = {"passed": "✅", "missed": "⚠️", "failed": "❌", "unscored": "❌"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
@@ -99,6 +100,7 @@ def _details(target: TargetReport) -> list[str]:
         lines += ["", *_table(["Budget", "Limit", "Reached", "", "Note"], rows, numbers=1)]
     notes = [f"- {text(v.name)}: {text(v.cause)}" for v in target.variants if v.cause]
     notes += [f"- {text(v.name)}: {text(warning)}" for v in target.variants for warning in v.warnings]
+    notes += [f"- {text(v.name)}: {text(note)}" for v in target.variants for note in size_notes(v)]
     notes += [f"- {text(v.name)}: {text(sentence(v.search))}" for v in target.variants if v.search]
     notes += [f"- {text(v.name)}, why: {text(summary(v.diagnosis))}" for v in target.variants if v.diagnosis]
     notes += [
@@ -126,6 +128,7 @@ def _background(report: Report) -> list[str]:
         )
         if prune.curve:
             lines.append(f"- {text(pruning_sentence(prune))}")
+        lines += [f"- {title}: {words}" for title, words in thinned_facts(prune)]
     libraries = ", ".join(f"{text(name)} {text(version)}" for name, version in environment.libraries.items())
     lines += [
         f"- edgekit {text(environment.edgekit)}, Python {text(environment.python)}, "

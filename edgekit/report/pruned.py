@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from edgekit.report.measured import Accuracy, Latency, Model
+from edgekit.report.thinned import LowRankSummary, SparsitySummary
 
 
 class Gap(Model):
@@ -66,4 +67,6 @@ class PruneSummary(Model):
     cost: str = Field(default="", description="what was to be saved: latency | macs | parameters | uniform")
     predicted: list[Predicted] = Field(default=[], description="empty where the cost is no latency")
     curve: list[CurvePoint] = Field(default=[], description="empty where there is nothing but before and after")
+    low_rank: LowRankSummary | None = Field(default=None, description="null where the recipe did not ask for it")
+    sparsity: SparsitySummary | None = Field(default=None, description="null where the recipe did not ask for it")
     checkpoint: str = Field(default="", description="where the pruned network was taken from, if it was not made now")

@@ -10,6 +10,7 @@ from edgekit.report.markup import Child, Markup, facts, tag
 from edgekit.report.pruned import CurvePoint, Gap, PruneSummary, Tried
 from edgekit.report.schema import Report
 from edgekit.report.table import missing, table
+from edgekit.report.thinned_section import low_rank_layers, thinned_facts
 
 
 def pruning(report: Report) -> Markup | None:
@@ -25,6 +26,7 @@ def pruning(report: Report) -> Markup | None:
         tag("div", picture, class_="panel") if picture else None,
         tag("div", _networks(prune), class_="panel") if prune.curve else None,
         tag("div", facts(_facts(prune)), class_="panel"),
+        tag("div", low_rank_layers(prune.low_rank), class_="panel") if prune.low_rank else None,
         tag("div", _frozen(prune.frozen), class_="panel") if prune.frozen else None,
         id="pruning",
         aria_labelledby="title-pruning",
@@ -111,6 +113,7 @@ def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
             f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
         ),
     ]
+    rows += thinned_facts(prune)
     if prune.judged_by:
         rows.append(("Amounts judged by", f"{prune.judged_by}, on samples nothing learned from"))
     if prune.control_minutes is not None:

@@ -22,6 +22,10 @@ from edgekit.report.pruned import CurvePoint as CurvePoint
 from edgekit.report.pruned import Gap as Gap
 from edgekit.report.pruned import PruneSummary as PruneSummary
 from edgekit.report.pruned import Tried as Tried
+from edgekit.report.thinned import LowRankLayer as LowRankLayer
+from edgekit.report.thinned import LowRankSummary as LowRankSummary
+from edgekit.report.thinned import SparseFile as SparseFile
+from edgekit.report.thinned import SparsitySummary as SparsitySummary
 
 SCHEMA_VERSION = 1
 
@@ -153,6 +157,8 @@ class Variant(Model):
     status: Status
     cause: str = Field(default="", description="why it was dropped or could not be scored, as one sentence")
     warnings: list[str] = Field([])
+    gz_bytes: int | None = Field(default=None, description="size compressed by gzip; null without [prune] sparsity")
+    sparse: SparseFile | None = Field(default=None, description="null where no weights were set to zero, and for ONNX")
     search: SearchSummary | None = Field(default=None, description="null where no precision was searched for")
     diagnosis: Diagnosis | None = Field(default=None, description="why it loses; null where there was nothing to ask")
 

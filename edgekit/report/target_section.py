@@ -15,6 +15,7 @@ from edgekit.report.per_class import per_class
 from edgekit.report.schema import TargetReport, Variant
 from edgekit.report.search_section import search_section
 from edgekit.report.table import badge, missing, soft, table
+from edgekit.report.thinned_section import size_notes
 
 
 def section(target: TargetReport, index: int) -> Markup:
@@ -97,7 +98,8 @@ def _variant_row(variant: Variant, ships: bool) -> list[Markup]:
         others = ", ".join(f"{key} {value:.3f}" for key, value in accuracy.secondary.items())
         score = join(f"{accuracy.value:.3f}", soft(others or accuracy.metric))
         change = _change(variant)
-    made = join(figures.size(variant.size_bytes)) if variant.size_bytes else missing("not made")
+    notes = [soft(note) for note in size_notes(variant)]
+    made = join(figures.size(variant.size_bytes), *notes) if variant.size_bytes else missing("not made")
     return [name, made, time, speed, score, change, memory]
 
 

@@ -15,7 +15,7 @@ from report_example import diagnosis, example, latency, variant, with_speedups
 from edgekit.profile.verdict import Budget, judge
 from edgekit.report import FORMATS, diagnosis_page, figures, html, markdown
 from edgekit.report.charts.layers import layers
-from edgekit.report.schema import Report, TargetReport
+from edgekit.report.schema import Report, SparseFile, TargetReport
 
 HOSTILE = "<script>alert('x')</script> \"&amp;\" | `a` $style"
 SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
@@ -62,6 +62,7 @@ def hostile() -> Report:
                     "cause": HOSTILE,
                     "latency_note": HOSTILE,
                     "warnings": [HOSTILE],
+                    "sparse": SparseFile(weights=0, dense_bytes=1, note=HOSTILE),
                     "diagnosis": row.diagnosis and diagnosis(HOSTILE),
                 }
             )
@@ -82,12 +83,17 @@ def hostile() -> Report:
         targets.append(target.model_copy(update={**named, **ends}))
     failure = report.failures[0].model_copy(update={"message": HOSTILE, "step": HOSTILE, "hint": HOSTILE})
     assert report.prune is not None
+    assert report.prune.low_rank is not None
+    hostile_layers = [
+        layer.model_copy(update={"layer": HOSTILE, "why": HOSTILE}) for layer in report.prune.low_rank.layers
+    ]
+    pairs = report.prune.low_rank.model_copy(update={"layers": hostile_layers})
     return report.model_copy(
         update={
             "targets": targets,
             "failures": [failure],
             "warnings": [HOSTILE],
-            "prune": report.prune.model_copy(update={"frozen": [HOSTILE]}),
+            "prune": report.prune.model_copy(update={"frozen": [HOSTILE], "low_rank": pairs}),
             "source": report.source.model_copy(update={"path": HOSTILE, "task": HOSTILE}),
             "environment": report.environment.model_copy(update={"cpu": HOSTILE, "libraries": {HOSTILE: HOSTILE}}),
         }

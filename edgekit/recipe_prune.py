@@ -1,0 +1,68 @@
+"""The table ``[prune]`` of edgekit.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgekit.recipe_table import Positive, Table
+
+
+class PruneTable(Table):
+    enabled: bool = True
+    keep_macs: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
+        "auto",
+        description='share of the multiply-accumulates that stays; "auto": the least that keeps budget.accuracy_drop',
+    )
+    minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
+    importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
+    cost: Literal["latency", "macs", "parameters", "uniform"] = Field(
+        "latency", description="what a channel is to save the most of; latency: measured in the targets' runtimes"
+    )
+    round_to: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description='channel counts become multiples of this; "auto": of what is measured to save time, or of 16',
+    )
+    min_channels: int = Field(16, ge=1)
+    max_layer_cut: float = Field(0.8, gt=0, lt=1, description="largest share of one layer's channels removed")
+    limits: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        {}, description='the same for some layers, by name or pattern: limits = {"stem*" = 0.25}'
+    )
+    protect: tuple[str, ...] = Field((), description='layers never narrowed, by name or pattern: protect = ["head*"]')
+    refit: bool = Field(
+        True, description="before training, solve the layers behind a cut for least squared error; needs no labels"
+    )
+    low_rank: bool = Field(
+        False, description="make two thinner layers of one where its outputs allow it and LiteRT is faster on this host"
+    )
+    low_rank_energy: float = Field(0.98, gt=0, lt=1, description="share of a layer's output variance that must stay")
+    sparsity: Annotated[float, Field(gt=0, lt=1)] | Literal["2:4"] | None = Field(
+        None, description='share of the weights that become zero, or "2:4": a smaller file, not a faster one'
+    )
+    epochs: int = Field(12, ge=0, description="recovery epochs; 0 leaves the cut network as it is")
+    batch: int = Field(8, ge=1)
+    learning_rate: Positive = 1.5e-3
+    distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
+    ema: bool = False
+    augment: bool = Field(True, description="half of the steps see mixed images that the unpruned model labels")
+    patience: int = Field(0, ge=0, description="epochs without a better one before recovery ends; 0: it never does")
+    seed: int = 0
+    seeds: int = Field(1, ge=1, description="how often to recover, each with its own seed: the spread of the accuracy")
+    control: bool = Field(True, description="train the unpruned model as long, where labels are used, to compare with")
+    teacher: Path | None = Field(None, description="a model to learn from instead of the unpruned one; .keras or .h5")
+    student: Path | None = Field(None, description="a smaller model of yours to teach, instead of cutting this one")
+    checkpoint: Path | None = Field(
+        None, description="a folder an earlier `edgekit prune` wrote for this model: taken as it is, nothing is trained"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> PruneTable:
+        if self.student and self.checkpoint:
+            raise ValueError("student trains a network of yours and checkpoint takes a finished one; leave one out")
+        if self.keep_macs == 1 and not (self.low_rank or self.sparsity):
+            raise ValueError("keep_macs = 1 cuts nothing; set enabled = false, or low_rank or sparsity too")
+        if self.student and (self.low_rank or self.sparsity):
+            raise ValueError("a student is taught as it is: leave out low_rank and sparsity")
+        return self
