@@ -145,6 +145,9 @@ def profile(
         str | None,
         typer.Option(metavar="HOST:PORT", help="serve there; 0.0.0.0 is for a phone in the network"),
     ] = None,
+    lock_clocks: Annotated[
+        bool, typer.Option("--lock-clocks", help="set the board's clocks to their highest meanwhile; then as before")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Time files in their runtime, interleaved; min, p50, p90, p99, memory, per-op times.
@@ -162,10 +165,10 @@ def profile(
         console_page.show_page(page)
     settings = single.how_long(seconds, mlperf, _seconds(sustained, "--sustained") if sustained else None)
     with console.waiting("timing") as progress:
-        if device == "local":
+        if device == "local" and not lock_clocks:
             measured = single.latency(artifact, threads, settings, progress)
         else:
-            measured = single.on_device(artifact, threads, device, settings, progress)
+            measured = single.on_device(artifact, threads, device, settings, progress, lock_clocks=lock_clocks)
     if as_json:
         print_json(measured)
         return

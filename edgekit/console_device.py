@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from edgekit.console import distinct, show_slowest_ops, show_times
 from edgekit.devices.attached import Attached
-from edgekit.report.device_section import agreement
+from edgekit.report.device_section import agreement, energy, executors
 
 _STATES = (
     ("governor", "{}"), ("power_mode", "mode {}"), ("frequency_mhz", "{:.0f} MHz"), ("temperature_c", "{:.1f} °C"),
@@ -37,6 +37,9 @@ def show_runs(runs: dict[str, Any]) -> None:
         f"[dim]{where}, {latency['runtime']} {latency['runtime_version']}, {latency['threads']} thread(s)"
         f"{_states(first)}[/]"
     )
+    for name, found in timed.items():
+        if facts := [*executors(found["nodes"]), *energy(found["energy_mj"])]:
+            out.print(f"[dim]{escape(names[name])}: {'; '.join(facts)}[/]", soft_wrap=True)
     show_slowest_ops(out, timed)
 
 
@@ -80,5 +83,6 @@ def _states(run: dict[str, Any]) -> str:
         if before not in (None, ""):
             text = form.format(before)
             parts.append(text if before == after or after is None else f"{text} then {form.format(after)}")
+    parts += [run["clocks"]] if run["clocks"] else []
     parts += [f"slowed by: {what}" for what in run["after"]["slowed_by"]]
     return "".join(f"; {part}" for part in parts)

@@ -11,6 +11,7 @@ EdgekitError
 │   ├── UnauthorizedError    it lets nobody in with this key
 │   ├── SeveralDevicesError  the address fits more than one
 │   ├── NoSpaceError         its disk is full
+│   ├── ClocksError          its clocks cannot be locked
 │   ├── RuntimeMissingError  nothing there executes this format
 │   ├── CrashedError         the program died there
 │   ├── DroppedError         the connection was lost midway
@@ -74,6 +75,10 @@ class SeveralDevicesError(DeviceError):
 
 
 class NoSpaceError(DeviceError):
+    pass
+
+
+class ClocksError(DeviceError):
     pass
 
 

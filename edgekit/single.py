@@ -37,17 +37,20 @@ def latency(artifacts: list[Path], threads: int, settings: dict[str, Any], progr
 
 
 def on_device(
-    artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress
-) -> dict[str, Any]:
+    artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress, *,
+    lock_clocks: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Check files of one format on a connected device, then time them there. Returns a DeviceRun per file, as JSON."""
-    timed = _timed("edgekit.profile.stage:on_device", artifacts, threads, device, settings, progress)
+    function = "edgekit.profile.stage:on_device"
+    timed = _timed(function, artifacts, threads, device, settings, progress, lock_clocks=lock_clocks)
     runs: dict[str, Any] = timed["runs"]
     return runs
 
 
 def _timed(
-    function: str, artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress
-) -> dict[str, Any]:
+    function: str, artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress,
+    **more: Any,
+) -> dict[str, Any]:  # fmt: skip
     formats = {_format(path) for path in artifacts}
     if len(formats) > 1:
         raise RecipeError(
@@ -56,7 +59,7 @@ def _timed(
     jobs = [
         {"name": str(path), "path": path.resolve(), "format": _format(path), "expected": None} for path in artifacts
     ]
-    arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings}
+    arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings, **more}
     timed = _run(function, arguments, "latency", progress)
     for name, message in timed["failed"].items():
         raise error_named(timed.get("errors", {}).get(name, "StageError"))(message)

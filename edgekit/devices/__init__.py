@@ -31,8 +31,8 @@ class Session(Protocol):
         A Path in ``arguments`` is a file of this machine: the session brings it there. The commands are
         ``load(path, format, threads, inputs, seed)``, where ``inputs`` is an .npz keyed by input name or None,
         ``outputs()``, ``run(tensors)``, ``warmup(calls, seconds)``,
-        ``group(samples, calls_per_sample, lead_in, limit_s)``, ``ops(path, format, threads, runs)``, ``usage()`` and
-        ``memory()``.
+        ``group(samples, calls_per_sample, lead_in, limit_s)``, ``ops(path, format, threads, runs)``, ``usage()``,
+        ``memory()`` and, where the device's facts name a power, ``energy(meter, seconds)``.
         Raises a DeviceError that says what happened to the device, DependencyError where this machine lacks
         the runtime, StageError when the model itself failed.
         """
@@ -60,6 +60,13 @@ class Device(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return its facts of now, with the keys of ``edgekit.runtimes.facts.facts``."""
+        ...
+
+    def lock_clocks(self) -> str:
+        """Set its clocks to their highest until the context is left; return what was before.
+
+        Raises ClocksError where that cannot be.
+        """
         ...
 
     def connect(self, artifact: str) -> Session:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from edgekit.devices.benchmark import ACCELERATORS
 from edgekit.devices.connection import last_words
 from edgekit.devices.pulse import SILENCE_S, SILENT
 from edgekit.devices.shell import ShellDevice
@@ -62,7 +63,7 @@ class AdbWire:
     def __init__(self, name: str) -> None:
         address, _, options = name.partition("?")
         query = parse_qs(options, strict_parsing=True) if "=" in options else {}
-        if bool(options) != bool(query) or set(query) - {"python", "benchmark_model"}:
+        if bool(options) != bool(query) or set(query) - {"python", "benchmark_model", "accelerator"}:
             raise RecipeError(f"{name} is no address of a device", f"adb:SERIAL[?{_BENCHMARK}]")
         self.serial = address.partition(":")[2].removeprefix("//")
         self.name = f"adb:{self.serial}" if self.serial else "adb"
@@ -71,6 +72,12 @@ class AdbWire:
         self.benchmark_model = Path(program_here).expanduser() if program_here else None
         if self.benchmark_model and not self.benchmark_model.is_file():
             raise RecipeError(f"{name}: there is no file {self.benchmark_model}", f"adb:SERIAL?{_BENCHMARK}")
+        self.accelerator = query.get("accelerator", [""])[-1]
+        if self.accelerator and (self.accelerator not in ACCELERATORS or not self.benchmark_model):
+            raise RecipeError(
+                f"{name}: no accelerator {self.accelerator!r} can be chosen",
+                f"benchmark_model has {' and '.join(ACCELERATORS)}: adb:SERIAL?{_BENCHMARK}&accelerator=gpu",
+            )
 
     def argv(self, script: str, *, keeper: bool = False) -> list[str]:
         """Return the adb command; -T keeps stdin, stdout and stderr apart and as they are."""

@@ -14,9 +14,10 @@ from edgekit.artifact import digest
 from edgekit.devices.connection import crashed, last_words
 from edgekit.devices.program_session import Answer, ProgramSession, Shell
 from edgekit.errors import StageError, UnsupportedError
-from edgekit.runtimes.benchmark_model import BenchmarkRun, parse
+from edgekit.runtimes.benchmark_model import BenchmarkRun, delegated, parse
 
 RUNTIME = "benchmark_model"
+ACCELERATORS = {"gpu": "GPU", "nnapi": "NNAPI"}
 _SHELL_SIGNAL = 128
 _LAST_LINES = 8
 
@@ -24,13 +25,15 @@ _LAST_LINES = 8
 class BenchmarkSession(ProgramSession):
     """One .tflite file, run by the program at ``binary``, which must be built for the device's processor."""
 
-    def __init__(self, device: Shell, artifact: str, binary: Path) -> None:
+    def __init__(self, device: Shell, artifact: str, binary: Path, accelerator: str = "") -> None:
         answers: dict[str, Answer] = {
             "load": self._load, "outputs": self._outputs, "warmup": self._warmup, "group": self._group,
             "ops": self._ops,
         }  # fmt: skip
         super().__init__(device, artifact, answers)
         self.binary = binary
+        self.accelerator = accelerator
+        self._said = ""
         self._command = ""
         self._loaded: BenchmarkRun | None = None
 
@@ -43,6 +46,8 @@ class BenchmarkSession(ProgramSession):
         self.device.run(f"chmod 755 {shlex.quote(binary)}")
         files = f"{shlex.quote(binary)} --graph={shlex.quote(graph)}"
         self._command = f"{files} --num_threads={threads} --min_secs=0 --warmup_min_secs=0"
+        if self.accelerator:
+            self._command += f" --use_{self.accelerator}=true"
         (self._loaded,) = self._run(timeout_s, times=1, calls=1, warmup=1, limit_s=timeout_s)
         return {
             "runtime": RUNTIME,
@@ -52,6 +57,7 @@ class BenchmarkSession(ProgramSession):
             "load_ns": int(self._loaded.init_us * 1000),
             "first_call_ns": int(self._loaded.first_us * 1000),
             "before_load_bytes": 0,
+            **executors(self._said, self.accelerator),
         }
 
     def _outputs(self, timeout_s: float) -> dict[str, Any]:
@@ -79,7 +85,7 @@ class BenchmarkSession(ProgramSession):
             f"while [ $n -lt {times} ]; do {one} || exit $?; n=$((n + 1)); [ $(date +%s) -lt $e ] || break; done"
         )
         done = self.device.run(script, timeout_s + limit_s, once=True)
-        said = done.stdout.decode("utf-8", "replace")
+        self._said = said = done.stdout.decode("utf-8", "replace")
         runs = parse(said)
         lines = [*said.splitlines(), *done.stderr][-_LAST_LINES:]
         if done.status > _SHELL_SIGNAL:
@@ -90,3 +96,11 @@ class BenchmarkSession(ProgramSession):
                 "is it built for this device's processor, and new enough for this file?",
             )
         return runs
+
+
+def executors(said: str, accelerator: str) -> dict[str, Any]:
+    """Return ``nodes`` by what executes them, and whether part of a network meant for an accelerator fell back."""
+    taken, total = delegated(said) or (0, 0)
+    name = ACCELERATORS.get(accelerator, "XNNPACK")
+    nodes = {name: taken, "TFLite kernels" if not accelerator else "CPU": total - taken} if total else {}
+    return {"nodes": nodes, "fallback": bool(accelerator) and (not total or taken < total)}

@@ -14,6 +14,7 @@ from edgekit.devices.browser_launch import Launched, launch
 from edgekit.devices.browser_session import BrowserSession
 from edgekit.devices.process_tree import cpu_seconds
 from edgekit.errors import (
+    ClocksError,
     DeviceError,
     DroppedError,
     TimedOutError,
@@ -79,6 +80,10 @@ class BrowserDevice:
             "temperature_c": here.get("temperature_c"),
             "emulated": self.address.accelerator == "webgpu" and self._software_gpu(),
         }
+
+    def lock_clocks(self) -> str:
+        """Raise ClocksError: a page has no say in them."""
+        raise ClocksError(f"{self.name}: a page cannot lock clocks.", "--lock-clocks is for boards: --device ssh://...")
 
     def connect(self, artifact: str) -> BrowserSession:
         """Open a frame for the artifact."""

@@ -1,9 +1,9 @@
 """The process on a device that holds the run's folder, and through which either side learns that the wire broke.
 
 It echoes what it reads: a wire without an echo is silent, and taken for broken. When its stdin ends without a
-farewell, it leaves agents and their results alone for a while, so that they can be fetched after reconnecting;
-then it ends the agents and removes the folder. What even the keeper could not clean up (a power cut) the next run
-ends and removes first.
+farewell, it leaves agents and their results alone for a while, so that they can be fetched after reconnecting; then
+it ends the agents, puts back what ``clocks`` changed, and removes the folder. What even the keeper could not clean
+up (a power cut) the next run ends, puts back and removes first.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Wire(Protocol):
     """The Python the user named, or "" to look for one."""
     benchmark_model: Path | None
     """TFLite's own program for the device, a file of this machine, where the device has no Python."""
+    accelerator: str
+    """What ``benchmark_model`` is to use instead of the CPU, or ""."""
     tensorrt: bool
     """Whether TensorRT there is to run .onnx files, instead of ONNX Runtime."""
 
@@ -171,6 +173,7 @@ finish() {{
         p=${{p#/proc/}}
         kill -9 "${{p%/*}}" 2> /dev/null
     done
+    [ -e "$base/$1/restore" ] && sh "$base/$1/restore" > /dev/null 2>&1
     rm -rf "${{base:?}}/$1"
 }}
 """

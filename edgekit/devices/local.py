@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from edgekit.devices.connection import Connection, crashed
-from edgekit.errors import CrashedError, DependencyError
+from edgekit.errors import ClocksError, CrashedError, DependencyError
 from edgekit.runtimes import AGENT
 from edgekit.runtimes.agent import PARENT
 from edgekit.runtimes.facts import facts
@@ -35,6 +35,12 @@ class LocalDevice:
     def describe(self) -> dict[str, Any]:
         """Return the facts of this machine, with the load of now."""
         return facts()
+
+    def lock_clocks(self) -> str:
+        """Raise ClocksError: this machine is not edgekit's to set."""
+        raise ClocksError(
+            "The clocks of this machine are left alone.", "--lock-clocks is for boards: --device ssh://..."
+        )
 
     def connect(self, artifact: str, script: Path = AGENT) -> Connection:
         """Start an agent with this Python, outside the terminal's process group.

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from edgekit.artifact import digest
-from edgekit.devices import shell_facts
+from edgekit.devices import clocks, shell_facts
 from edgekit.devices.benchmark import BenchmarkSession
 from edgekit.devices.connection import EXIT_MARK, Connection, crashed, last_words
 from edgekit.devices.cures import full_disk, missing_python, missing_runtime
@@ -106,12 +106,16 @@ class ShellDevice:
             "edgekit needs Python 3.9 or newer there",
         )
 
+    def lock_clocks(self) -> str:
+        """Set its clocks to their highest until the context is left; return what was before."""
+        return clocks.lock(self)
+
     def connect(self, artifact: str, script: Path = AGENT) -> Connection | BenchmarkSession | TrtexecSession:
         """Start an agent in the run's folder, under a shell that reports how it ended; or use the named program."""
         if self.wire.tensorrt:
             return TrtexecSession(self, artifact, self.run_folder)
         if self.wire.benchmark_model:
-            return BenchmarkSession(self, artifact, self.wire.benchmark_model)
+            return BenchmarkSession(self, artifact, self.wire.benchmark_model, self.wire.accelerator)
         if not self.python:
             self._find_python()
         agent = self.push(script)

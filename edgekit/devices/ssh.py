@@ -67,6 +67,7 @@ _FAILURES: tuple[tuple[str, type[DeviceError], str, str], ...] = (
 class SshWire:
     """The ssh program, with one connection that all commands share."""
 
+    accelerator = ""
     folder = '"${XDG_CACHE_HOME:-$HOME/.cache}"/edgekit'
 
     def __init__(self, name: str) -> None:

@@ -13,6 +13,7 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ _BUILD_S = 1800.0  # a Jetson Nano takes minutes for what a PC builds in seconds
 _WARMUP_MS = 200
 _FLOAT16 = 1e-2  # of an output's range: engines compute in float16
 _LAST_LINES = 8
+_READING_S = 0.1
+_AFTER = 1  # the last reading may be of the time after the last call
 
 
 class TrtexecSession(ProgramSession):
@@ -38,6 +41,7 @@ class TrtexecSession(ProgramSession):
     def __init__(self, device: Shell, artifact: str, folder: str) -> None:
         answers: dict[str, Answer] = {
             "load": self._load, "outputs": self._shown, "warmup": self._warmup, "group": self._group, "ops": self._ops,
+            "energy": self._energy,
         }  # fmt: skip
         super().__init__(device, artifact, answers)
         self.folder = folder
@@ -88,6 +92,23 @@ class TrtexecSession(ProgramSession):
             "ops": [{"name": one["name"], "kind": "layer", "ms": one["averageMs"]} for one in layers if "name" in one]
         }
 
+    def _energy(self, timeout_s: float, meter: list[str], seconds: float) -> dict[str, Any]:
+        """Run back to back while the meter writes; its readings of that time are the last before the end.
+
+        Calls count by how far apart they start: copies of one overlap with another's computing.
+        """
+        call_ns = median(self._times(timeout_s, 10, 1))
+        count = max(10, round(seconds * 1e9 / call_ns))
+        readings = f"{self.folder}/readings"
+        options = f"{self._engine} --iterations={count} --duration=0 --warmUp={_WARMUP_MS} --useSpinWait"
+        around = f"{shlex.join(meter)} > {shlex.quote(readings)} & m=$!; {{command}}; s=$?; kill $m; (exit $s)"
+        _, trace = self._run(options, timeout_s + 10 * seconds, "exportTimes", around)
+        starts = [one["startComputeMs"] for one in trace][-count:]
+        spent_s = (starts[-1] - starts[0]) / 1000
+        lines = self.device.run(f"cat {shlex.quote(readings)}").stdout.decode("utf-8", "replace").splitlines()
+        last = int(spent_s / _READING_S)
+        return {"readings": lines[-last - _AFTER : -_AFTER], "calls": count - 1, "seconds": spent_s}
+
     def _find(self) -> str:
         found = self.device.run(_PROGRAMS)
         lines = found.stdout.decode("utf-8", "replace").split()
@@ -115,11 +136,14 @@ class TrtexecSession(ProgramSession):
         _, trace = self._run(options, timeout_s, "exportTimes")
         return latencies_ns(trace, warmup_ms, count, calls)
 
-    def _run(self, options: str, timeout_s: float, export: str = "") -> tuple[str, list[dict[str, Any]]]:
+    def _run(
+        self, options: str, timeout_s: float, export: str = "", around: str = "{command}"
+    ) -> tuple[str, list[dict[str, Any]]]:
         """Run trtexec; return what it says, and the JSON of ``export``. Raises StageError unless it passed."""
         written = shlex.quote(f"{self.folder}/{export}.json")
         wanted = f"--{export}={written}" if export else ""
-        done = self.device.run(f"{self._program} {options} {wanted} 2>&1", timeout_s, once=True)
+        command = around.format(command=f"{self._program} {options} {wanted} 2>&1")
+        done = self.device.run(command, timeout_s, once=True)
         said = done.stdout.decode("utf-8", "replace")
         if _PASSED not in said:
             lines = [line for line in said.splitlines() if "[E]" in line] or said.splitlines()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from edgekit.devices import Device, Session
@@ -23,10 +24,12 @@ from edgekit.profile.measurement import Conditions, Measurement, is_busy, load_o
 from edgekit.profile.schedule import Settings, Visit, plan_visit, visiting_order
 from edgekit.progress import Progress
 from edgekit.report.schema import Latency, OpTime
+from edgekit.runtimes.facts import TEGRASTATS, tegrastats
 
 _OPS_TIMEOUT_S = 60.0
 _PATIENCE = 20  # a visit may take this many times what the warm-up promised before it counts as hanging
 _WORDS_OF_A_NOTE = 300
+_FEWEST_READINGS = 5
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,11 @@ def examine(
         others = load_of_others(before, [_ask(r, "usage", settings) for r in running])
         after = device.describe()
         peaks = {r.job.name: _ask(r, "memory", settings)["peak_bytes"] for r in running}
+        energies = {r.job.name: _energy(r, settings, tell) for r in running if facts.get("power_w") is not None}
     latencies = {}
     for index, done in enumerate(running):
         tell(0.8 + 0.2 * index / len(running), f"per-op times of {done.job.name}")
-        ops, note = _op_times(done.job, threads, device, settings)
+        ops, note, nodes = _op_times(done.job, threads, device, settings)
         latency = _latency(done, facts, threads, device, peaks[done.job.name])
         flags = set(latency.flags)
         if after.get("slowed_by"):
@@ -143,7 +147,12 @@ def examine(
             flags.add("busy")
         if done.loaded.get("fallback"):
             flags.add("cpu_fallback")
-        latencies[done.job.name] = latency.model_copy(update={"ops": ops, "ops_note": note, "flags": sorted(flags)})
+        latencies[done.job.name] = latency.model_copy(
+            update={
+                "ops": ops, "ops_note": note, "nodes": nodes or done.loaded.get("nodes", {}), "flags": sorted(flags),
+                "energy_mj": energies.get(done.job.name),
+            }
+        )  # fmt: skip
     tell(1.0, "measured")
     return Examined(facts, after, differences, latencies)
 
@@ -201,10 +210,22 @@ def _ask(running: _Running, command: str, settings: Settings, **arguments: Any) 
     return running.session.ask(command, patience_s, **arguments)
 
 
-def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tuple[list[OpTime], str]:
-    """Return the time of each op, or nothing and the reason: no figure of the report depends on them."""
+def _energy(running: _Running, settings: Settings, tell: Progress) -> float | None:
+    """Return mJ per call of the whole board while calls follow each other; None where too little was read."""
+    tell(0.8, f"energy of {running.job.name}")
+    found = _ask(running, "energy", settings, meter=TEGRASTATS, seconds=settings.energy_s)
+    watts = [power for line in found["readings"] if (power := tegrastats(line)[0]) is not None]
+    if len(watts) < _FEWEST_READINGS or not found["calls"]:
+        return None
+    return 1000 * fmean(watts) * float(found["seconds"]) / int(found["calls"])
+
+
+def _op_times(
+    job: Job, threads: int, device: Device, settings: Settings
+) -> tuple[list[OpTime], str, Mapping[str, int]]:
+    """Return the time of each op, or nothing and the reason, and who runs how many: no other figure depends on them."""
     if settings.ops_runs == 0:
-        return [], "per-op times were not asked for"
+        return [], "per-op times were not asked for", {}
     try:
         with device.connect(job.name) as session:
             reply = session.ask(
@@ -213,8 +234,8 @@ def _op_times(job: Job, threads: int, device: Device, settings: Settings) -> tup
     except DroppedError:
         raise
     except (StageError, DeviceError, DependencyError) as error:
-        return [], f"the runtime gave no per-op times: {error.message[:_WORDS_OF_A_NOTE]}"
-    return [OpTime(**op) for op in reply["ops"]], ""
+        return [], f"the runtime gave no per-op times: {error.message[:_WORDS_OF_A_NOTE]}", {}
+    return [OpTime(**op) for op in reply["ops"]], "", reply.get("nodes", {})
 
 
 def _latency(done: _Running, facts: Mapping[str, Any], threads: int, device: Device, peak_memory_bytes: int) -> Latency:

@@ -32,6 +32,7 @@ class Settings:
     rounds: int = 10
     lead_in_calls: int = 2
     ops_runs: int = 20
+    energy_s: float = 2.0  # where the device has a power rail
     seed: int = 0
     timeout_s: float = 120.0
 

@@ -47,11 +47,12 @@ def latency(
 
 def on_device(
     *, out: Path, progress: Progress, jobs: list[dict[str, Any]], inputs: Path | None, threads: int,
-    device: str, settings: dict[str, Any],
+    device: str, settings: dict[str, Any], lock_clocks: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Hold every job's outputs on the device against this host's, then time them there, interleaved.
 
-    ``jobs``: name, format, path, expected; without ``expected`` this host's runtime is asked first.
+    ``jobs``: name, format, path, expected; without ``expected`` this host's runtime is asked first. ``lock_clocks``
+    sets the device's clocks to their highest meanwhile.
     Returns ``runs``, a DeviceRun per name, as JSON, and ``failed`` and ``errors``, message and class per name of a
     file that does not run there or computes wrong values. Raises DeviceError where the device fails, or the first
     file's error where all of them fail.
@@ -60,6 +61,7 @@ def on_device(
     opened = open_device(device)
     progress(0.0, f"waiting for {opened.name}")
     with opened:
+        clocks = opened.lock_clocks() if lock_clocks else ""
         wanted = [
             _with_expected(job, inputs, settings["seed"], out / f"reference-{index}") for index, job in enumerate(jobs)
         ]
@@ -70,7 +72,7 @@ def on_device(
     if not examined.differences and failed:
         raise next(iter(failed.values()))
     return {
-        "runs": {name: _run(opened.name, name, examined).model_dump() for name in examined.differences},
+        "runs": {name: _run(opened.name, name, examined, clocks).model_dump() for name in examined.differences},
         "failed": {name: error.message for name, error in failed.items()},
         "errors": {name: type(error).__name__ for name, error in failed.items()},
     }
@@ -83,7 +85,7 @@ def _with_expected(job: dict[str, Any], inputs: Path | None, seed: int, folder: 
     return replace(wanted, tolerance=expected_tolerance(wanted.path, wanted.format))
 
 
-def _run(device: str, name: str, examined: Examined) -> DeviceRun:
+def _run(device: str, name: str, examined: Examined, clocks: str) -> DeviceRun:
     facts = examined.before
     return DeviceRun(
         device=device,
@@ -92,6 +94,7 @@ def _run(device: str, name: str, examined: Examined) -> DeviceRun:
         emulated=facts["emulated"],
         difference=examined.differences[name],
         latency=examined.latencies.get(name),
+        clocks=clocks,
         before=_state(examined.before),
         after=_state(examined.after),
     )

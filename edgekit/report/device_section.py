@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgekit.report import figures
 from edgekit.report.schema import DeviceState, TargetReport, Variant
 
@@ -16,7 +18,22 @@ def device_lines(target: TargetReport) -> list[str]:
     lines += [f"{variant.name}: outputs {agreement(run.difference)}." for variant, run in runs]
     if first.emulated:
         return [*lines, "The device is emulated: it computes right, and its time means nothing, so none is given."]
+    for variant, run in runs:
+        if run.latency and (facts := [*executors(run.latency.nodes), *energy(run.latency.energy_mj)]):
+            lines.append(f"{variant.name}: {'; '.join(facts)}.")
+    lines += [f"Its clocks were locked: {first.clocks}."] if first.clocks else []
     return [*lines, _settings(first.before, first.after)]
+
+
+def executors(nodes: Mapping[str, int]) -> list[str]:
+    """Say what runs how many nodes of a network; nothing where the runtime does not."""
+    shown = [f"{count} by {name}" for name, count in nodes.items() if count]
+    return [f"nodes: {', '.join(shown)}"] if shown else []
+
+
+def energy(energy_mj: float | None) -> list[str]:
+    """Say what one call takes from the board's supply; nothing where no rail was read."""
+    return [] if energy_mj is None else [f"{energy_mj:.3g} mJ per inference, whole board"]
 
 
 def agreement(difference: float | None) -> str:

@@ -63,6 +63,12 @@ class Latency(Model):
     flags: list[str] = Field(default=[], description="unstable | throttled | busy | emulated | cpu_fallback")
     ops: list[OpTime] = Field(default=[], description="empty where the runtime gives none")
     ops_note: str = Field(default="", description="why there are no per-op times, if so")
+    nodes: dict[str, int] = Field(
+        default={}, description="how many nodes of the network each executes, e.g. XNNPACK 64; empty: it does not say"
+    )
+    energy_mj: float | None = Field(
+        default=None, description="of the whole board per call, calls in a row; null where no power rail is read"
+    )
 
 
 class DeviceState(Model):
@@ -90,5 +96,6 @@ class DeviceRun(Model):
         "float one; 0 is bit-equal, null was not compared"
     )
     latency: Latency | None = None
+    clocks: str = Field(default="", description="what --lock-clocks set, and what was before; empty: nothing was set")
     before: DeviceState
     after: DeviceState

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -121,8 +122,29 @@ class Agent:
         }
 
     def ops(self, script: str, path: str, threads: int, runs: int) -> dict[str, Any]:
-        """Time each op with the profiler in ``script``; meant for a process that does nothing else."""
-        return {"ops": _import_file(script).ops(path, threads, runs)}
+        """Time each op with the profiler in ``script``, and count nodes by what executes them.
+
+        Meant for a process that does nothing else.
+        """
+        found: dict[str, Any] = _import_file(script).ops(path, threads, runs)
+        return found
+
+    def energy(self, meter: list[str], seconds: float) -> dict[str, Any]:
+        """Run for that long while the program ``meter`` prints a reading a line; return them with calls and time."""
+        lines: list[str] = []
+        with subprocess.Popen(meter, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines.append(process.stdout.readline())  # it reads now
+            reader = Thread(target=lines.extend, args=(process.stdout,), daemon=True)
+            start, calls = time.perf_counter(), 0
+            reader.start()
+            while time.perf_counter() - start < seconds:
+                self._session.invoke()
+                calls += 1
+            spent = time.perf_counter() - start
+            process.kill()
+            reader.join()
+        return {"readings": lines[1:], "calls": calls, "seconds": spent}
 
     def usage(self) -> dict[str, Any]:
         """Return a clock and the CPU seconds of the machine (None without /proc) and of this process."""

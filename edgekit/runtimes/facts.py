@@ -21,6 +21,7 @@ _CPU0 = "/sys/devices/system/cpu/cpu0/cpufreq"
 _BOARD = "/proc/device-tree/model"
 _TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 _X86_VENDORS = ("GenuineIntel", "AuthenticAMD")
+TEGRASTATS = ["tegrastats", "--interval", "100"]  # one line each 100 ms
 _EMULATED = "EDGEKIT_EMULATED"  # environment: set where an emulator cannot be told from the inside
 _ANSWER_S = 5
 _RUNTIMES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu")
@@ -66,7 +67,7 @@ def runtimes() -> list[str]:
 def state() -> dict[str, Any]:
     """Return what may change while something is measured: load, governor, frequency, heat, what slows it down."""
     temperature = _text(_TEMPERATURE)
-    power_w, hottest_c = tegrastats(_first_line("tegrastats", "--interval", "200"))
+    power_w, hottest_c = tegrastats(_first_line(*TEGRASTATS))
     return {
         "load": load(),
         "governor": _text(f"{_CPU0}/scaling_governor"),

@@ -62,8 +62,11 @@ class _Library:
         return self.make("LiteRtCreateOpaqueOptions", identifier, text, ctypes.cast(self._libc.free, _POINTER))
 
 
-def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
-    """Return the median time per inference of each XNNPACK node or plain kernel, in run order."""
+def ops(path: str, threads: int, runs: int) -> dict[str, Any]:
+    """Return the median time per inference of each XNNPACK node or plain kernel, in run order, as ``ops``.
+
+    ``nodes`` says how many nodes of the file XNNPACK took, and how many TFLite's own kernels run.
+    """
     library = _Library()
     environment = library.make("LiteRtCreateEnvironment", 0, None)
     model = library.make("LiteRtCreateModelFromFile", environment, os.fsencode(path))
@@ -84,7 +87,12 @@ def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
     library.call("LiteRtStartProfiler", profiler)
     run(runs)
     library.call("LiteRtStopProfiler", profiler)
-    return summarize(_events(library, profiler), runs)
+    events = _events(library, profiler)
+    timed = summarize(events, runs)
+    count = _SIZE()
+    library.call("LiteRtGetNumSubgraphOps", graph, ctypes.byref(count))
+    left = len(_timed(events, (_OPERATOR,))) // runs
+    return {"ops": timed, "nodes": {"XNNPACK": count.value - left, "TFLite kernels": left}}
 
 
 def summarize(events: list[tuple[str, int, int]], runs: int) -> list[dict[str, Any]]:
@@ -92,8 +100,7 @@ def summarize(events: list[tuple[str, int, int]], runs: int) -> list[dict[str, A
 
     Left out are whole-run events and a delegate's own node, which contains the ops that are counted already.
     """
-    kinds = (_OPERATOR, _DELEGATE_OPERATOR)
-    timed = [(tag, spent) for tag, kind, spent in events if kind in kinds and "Delegate" not in tag]
+    timed = _timed(events, (_OPERATOR, _DELEGATE_OPERATOR))
     count = len(timed) // runs
     if count * runs != len(timed) or any(timed[i][0] != timed[i % count][0] for i in range(len(timed))):
         raise ValueError(f"{len(timed)} op events in {runs} runs: the runs do not have the same ops")
@@ -105,6 +112,11 @@ def summarize(events: list[tuple[str, int, int]], runs: int) -> list[dict[str, A
         }
         for position in range(count)
     ]
+
+
+def _timed(events: list[tuple[str, int, int]], kinds: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Return (tag, µs) of the events of these types, without a delegate's own node."""
+    return [(tag, spent) for tag, kind, spent in events if kind in kinds and "Delegate" not in tag]
 
 
 def _options(library: _Library, threads: int) -> Any:

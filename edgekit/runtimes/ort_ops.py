@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from statistics import median
 from typing import Any
 
@@ -21,8 +22,11 @@ _KERNEL = "_kernel_time"
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
-def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
-    """Return the median time per inference of each node left after graph optimization, in run order."""
+def ops(path: str, threads: int, runs: int) -> dict[str, Any]:
+    """Return the median time per inference of each node left after graph optimization, in run order, as ``ops``.
+
+    ``nodes`` says how many of them each execution provider runs.
+    """
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -35,7 +39,14 @@ def ops(path: str, threads: int, runs: int) -> list[dict[str, Any]]:
             session.run(None, feed)
         with open(session.end_profiling(), encoding="utf-8") as trace:
             events = json.load(trace)
-    return summarize(events, runs)
+    return {"ops": summarize(events, runs), "nodes": providers(events)}
+
+
+def providers(events: list[dict[str, Any]]) -> dict[str, int]:
+    """Count the nodes by execution provider."""
+    timed = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
+    found = {event["name"]: str(event["args"].get("provider", "unknown")) for event in timed}
+    return dict(Counter(found.values()))
 
 
 def summarize(events: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:

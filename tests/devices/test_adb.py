@@ -224,6 +224,7 @@ PROGRAM_OF_A_PHONE = """#!/bin/sh
 runs=$(echo "$@" | sed 's/.*--num_runs=\\([0-9]*\\).*/\\1/')
 case "$*" in *--graph=*model.tflite*) ;; *) echo "Failed to load model"; exit 1 ;; esac
 echo "INFO: Loaded model"
+case "$*" in *--use_gpu=true*) echo "Replacing 60 out of 64 node(s) with delegate (TfLiteGpuDelegateV2) node" ;; esac
 echo "INFO: count=1 curr=3512"
 [ "$runs" = 1 ] && echo "INFO: count=1 curr=2950" ||
     echo "INFO: count=$runs first=2990 curr=2913 min=2727 max=3189 avg=2.95e+03 std=109"
@@ -255,6 +256,14 @@ def test_a_phone_without_python_is_timed_by_benchmark_model(bare_phone: str, tmp
     assert "outputs not compared" in shown.out
 
 
+def test_a_gpu_that_does_not_take_every_node_is_said(bare_phone: str, tmp_path: Path) -> None:
+    model = web_models.write_tflite(tmp_path / "model.tflite")
+    done = edgekit("profile", model, "--device", f"{bare_phone}&accelerator=gpu", "--seconds", "0.1")
+    assert done.code == 0, done.err
+    assert "60 by GPU, 4 by CPU" in done.out
+    assert "cpu_fallback" in done.out
+
+
 def test_what_benchmark_model_refuses_is_said_in_its_words(bare_phone: str, tmp_path: Path, model: Path) -> None:
     done = edgekit("profile", web_models.write_tflite(tmp_path / "other.tflite"), "--device", bare_phone)
     assert done.code == 5
@@ -269,7 +278,9 @@ def test_a_phone_without_python_is_told_of_benchmark_model() -> None:
     assert "adb:1?benchmark_model=PATH" in error.hint
 
 
-@pytest.mark.parametrize("name", ["adb:1?benchmark_model=/none", "adb:1?pyton=x", "adb:1?python"])
+@pytest.mark.parametrize(
+    "name", ["adb:1?benchmark_model=/none", "adb:1?pyton=x", "adb:1?python", "adb:1?accelerator=gpu"]
+)
 def test_what_is_no_address_is_a_mistake_in_the_recipe(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"no address|no file"):
+    with pytest.raises(RecipeError, match=r"no address|no file|no accelerator"):
         open_device(name)

@@ -110,13 +110,18 @@ def test_a_format_without_runtime_is_named() -> None:
 
 
 def test_onnx_ops_are_timed_by_node(tmp_path: Path) -> None:
-    timed = ort_ops(str(write(tmp_path, "onnx")), 1, 5)
+    found = ort_ops(str(write(tmp_path, "onnx")), 1, 5)
+    timed = found["ops"]
+    assert found["nodes"] == {"CPUExecutionProvider": len(timed)}
     assert [op["kind"] for op in timed] == ["Add", "Relu"]
     assert all(op["ms"] >= 0 for op in timed)
 
 
 def test_tflite_ops_are_timed_in_run_order(tmp_path: Path) -> None:
-    timed = litert_ops(str(write(tmp_path, "tflite")), 1, 5)
+    found = litert_ops(str(write(tmp_path, "tflite")), 1, 5)
+    timed = found["ops"]
+    assert found["nodes"]["XNNPACK"] > 0
+    assert found["nodes"]["TFLite kernels"] == 0
     assert [op["kind"] for op in timed] == ["Add", "Clamp"]  # XNNPACK's word for ReLU
 
 
