@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Any, Protocol
 
 from edgekit.devices.browser_address import Address
 from edgekit.errors import DeviceError, StageError, UnsupportedError
 from edgekit.runtimes.agent import read_inputs, synthetic_inputs
+from edgekit.runtimes.ort_ops import providers, summarize
 from edgekit.runtimes.web import WEB_RUNTIMES, WebRuntime
 from edgekit.runtimes.web.assets import package_version
 
@@ -69,7 +71,7 @@ class BrowserSession:
         if command == "run":
             return self._run(timeout_s, **arguments)
         if command == "ops":
-            raise StageError("the runtimes of the browser page time no single ops")
+            return self._ops(timeout_s, **arguments)
         return self._call(command, timeout_s, **arguments)
 
     def _load(
@@ -89,6 +91,22 @@ class BrowserSession:
         accelerator = self.page.address.accelerator
         version = f"{package_version(runtime.package)}{' WebGPU' if accelerator == 'webgpu' else ''}"
         return {"runtime": runtime.name, "version": version, "before_load_bytes": 0, **loaded, **first}
+
+    def _ops(self, timeout_s: float, path: Path, format: str, threads: int, runs: int) -> dict[str, Any]:
+        """Time single ops where the runtime of the page does: means, for its clock has steps of 5 us and more."""
+        runtime, accelerator = WEB_RUNTIMES[format], self.page.address.accelerator
+        if not runtime.times_ops or accelerator == "webgpu":
+            on = " on WebGPU" if accelerator == "webgpu" else ""
+            raise StageError(f"{runtime.name} times no single ops{on}")
+        model = self.page.add_file(path.read_bytes())
+        try:
+            found = self._call(
+                "trace", timeout_s, format=format, model=model, accelerator=accelerator, threads=threads, runs=runs,
+                runtime=runtime,
+            )  # fmt: skip
+        finally:
+            self.page.drop_file(model)
+        return {"ops": summarize(found["events"], runs, fmean), "nodes": providers(found["events"])}
 
     def _feed(self, timeout_s: float, wanted: list[dict[str, Any]], inputs: Path | None, seed: int) -> dict[str, Any]:
         try:

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -49,7 +50,9 @@ def providers(events: list[dict[str, Any]]) -> dict[str, int]:
     return dict(Counter(found.values()))
 
 
-def summarize(events: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
+def summarize(
+    events: list[dict[str, Any]], runs: int, average: Callable[[list[int]], float] = median
+) -> list[dict[str, Any]]:
     """Take the median over the last ``runs`` runs; the runs before them are warm-up."""
     times: dict[str, list[int]] = {}
     kinds: dict[str, str] = {}
@@ -58,7 +61,7 @@ def summarize(events: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
             name = event["name"][: -len(_KERNEL)]
             times.setdefault(name, []).append(int(event["dur"]))
             kinds[name] = event["args"]["op_name"]
-    return [{"name": name, "kind": kinds[name], "ms": median(spent[-runs:]) / 1000} for name, spent in times.items()]
+    return [{"name": name, "kind": kinds[name], "ms": average(spent[-runs:]) / 1000} for name, spent in times.items()]
 
 
 def _zeros(node: Any) -> Any:

@@ -71,6 +71,21 @@ def page() -> Iterator[BrowserDevice]:
         yield device
 
 
+def test_onnxruntime_web_times_every_op(page: BrowserDevice, models: dict[str, Path]) -> None:
+    path = models["int8.onnx"]
+    with page.connect(path.name) as session:
+        found = session.ask("ops", _PATIENCE_S, path=path, format="onnx", threads=1, runs=5)
+    assert found["nodes"] == {"CPUExecutionProvider": len(found["ops"])}
+    assert any("Conv" in op["kind"] for op in found["ops"])
+    assert sum(op["ms"] for op in found["ops"]) > 0
+
+
+def test_litert_js_is_said_to_time_none(page: BrowserDevice, models: dict[str, Path]) -> None:
+    path = models["float.tflite"]
+    with page.connect(path.name) as session, pytest.raises(StageError, match=r"LiteRT\.js times no single ops"):
+        session.ask("ops", _PATIENCE_S, path=path, format="tflite", threads=1, runs=5)
+
+
 def _outputs(device: BrowserDevice, path: Path, threads: int = 1) -> dict[str, np.ndarray]:
     with device.connect(path.name) as session:
         session.ask("load", _PATIENCE_S, path=path, format=path.suffix[1:], threads=threads, inputs=None, seed=0)

@@ -162,6 +162,14 @@ class Agent {
     return { outputs: arrays.map(({ data, ...about }) => ({ ...about, data: base64(data) })) };
   }
 
+  // Profile a model; meant for a frame that does nothing else.
+  async trace({ format, model, accelerator, threads, runs }) {
+    const runtime = await import(RUNTIMES[format]);
+    const content = await bytes(model);
+    await named("RuntimeRefused", () => runtime.start({ accelerator, threads }));
+    return { events: await named("ModelRefused", () => runtime.trace(content, { accelerator, runs })) };
+  }
+
   memory() {
     const sizes = [...memories].map((memory) => memory.buffer.byteLength);
     return { peak_bytes: sizes.reduce((sum, size) => sum + size, 0) };
