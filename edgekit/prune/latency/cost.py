@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from edgekit.prune.cost import Part
 from edgekit.prune.graph import ChannelGraph
@@ -13,7 +14,7 @@ from edgekit.prune.latency.shapes import Op, ops_of
 from edgekit.prune.latency.table import Table
 from edgekit.prune.ledger import total
 
-Counts = tuple[int, ...]
+Price = Callable[[tuple[int, ...]], float]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TableLatency:
     def parts(self, graph: ChannelGraph) -> list[Part]:
         ops = [(op, self._grid(op)) for op in ops_of(graph)]
         rate = self._ns_per_mac(ops)
-        return [_part(op, _priced(self.table, op, grid, rate)) for op, grid in ops]
+        return [_part(op, cache(_priced(self.table, op, grid, rate))) for op, grid in ops]
 
     def _grid(self, op: Op) -> Grid | None:
         grid = grid_of(op, self.largest_cut)
@@ -59,22 +60,22 @@ class MeanLatency:
 
     def parts(self, graph: ChannelGraph) -> list[Part]:
         everywhere = graph.all_kept()
-        parts = []
-        for place in self.places:
-            here = place.parts(graph)
-            whole = total(here, everywhere) * len(self.places)
-            parts += [Part(part.layer, part.vectors, _over(part.price, whole)) for part in here]
-        return parts
+        places = [place.parts(graph) for place in self.places]
+        weights = [1 / (total(parts, everywhere) or math.inf) / len(places) for parts in places]
+        return [
+            Part(same[0].layer, same[0].vectors, _weighted([part.price for part in same], weights))
+            for same in zip(*places, strict=True)
+        ]
 
 
-def _part(op: Op, price: Callable[[Counts], float]) -> Part:
+def _part(op: Op, price: Price) -> Part:
     if op.shape is None:
         vectors = [vector for term in op.terms for vector in (term.inputs, term.outputs)]
         return Part(op.layer, tuple(vectors), price)
     return Part(op.layer, (op.inputs, op.outputs) if op.shape.wide else (op.outputs,), price)
 
 
-def _priced(table: Table, op: Op, grid: Grid | None, ns_per_mac: float) -> Callable[[Counts], float]:
+def _priced(table: Table, op: Op, grid: Grid | None, ns_per_mac: float) -> Price:
     if grid is not None and grid.shape.wide:
         return lambda counts: table.time_ns(grid, counts[0], counts[1]) / 1e6
     if grid is not None:
@@ -90,5 +91,6 @@ def _priced(table: Table, op: Op, grid: Grid | None, ns_per_mac: float) -> Calla
     return lambda counts: ns_per_mac / 1e6 * sum(factors) * counts[0]
 
 
-def _over(price: Callable[[Counts], float], whole: float) -> Callable[[Counts], float]:
-    return lambda counts: price(counts) / whole if whole else 0.0
+def _weighted(prices: Sequence[Price], weights: Sequence[float]) -> Price:
+    """Return the weighted sum; a search asks for the same widths over and over."""
+    return cache(lambda counts: sum(price(counts) * weight for price, weight in zip(prices, weights, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -62,8 +63,8 @@ def _stairs(units: Iterable[int], largest_cut: float) -> tuple[int, ...]:
     """Return the full width and the multiples of 8 below it, thinned out, down to the least reachable one."""
     full = list(units)
     may_go = sum(unit >= 0 for unit in full)
-    least = max(len(full) - int(largest_cut * may_go), min(_FINEST, len(full)))
-    found = {len(full), least if may_go else len(full)}
+    least = max(math.ceil((len(full) - largest_cut * may_go) / _FINEST), 1) * _FINEST
+    found = {len(full)}
     width = len(full) // _FINEST * _FINEST
     while width >= least and may_go:
         found.add(width)

@@ -20,7 +20,7 @@ from edgekit.prune.latency.shapes import OpShape
 
 _SAMPLE_NS = 100_000  # a shorter call is timed several times in one go
 _SAMPLES = 4
-_ROUNDS = 6
+_ROUNDS = 5
 _FIRST_SECONDS = 30.0  # the first answer waits for the agent's imports
 _PATIENCE_S = 60.0
 _NOTHING = Point(OpShape("add", (1, 1)), 0, 8)  # what it takes to call the runtime at all

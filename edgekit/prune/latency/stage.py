@@ -22,7 +22,7 @@ from edgekit.prune.latency.tables import Found, place_of, table_of
 from edgekit.prune.ledger import total
 
 COSTS = "costs.json"
-_SECONDS = 40.0  # for each place, where nothing is known yet; an idle machine needs a fifth of it
+_SECONDS = 30.0  # for each place where nothing is known yet; the first round ends in any case
 
 
 def run(
