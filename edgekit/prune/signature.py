@@ -14,7 +14,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def input_names(model: keras.Model) -> list[str]:
-    return [tensor.name for tensor in model.inputs]
+    return [tensor._keras_history[0].name for tensor in model.inputs]  # a tensor's own name changes with a rebuild
 
 
 def output_names(model: keras.Model) -> list[str]:
