@@ -41,6 +41,11 @@ def inner_graph(operation: Any) -> Any | None:
     return operation if hasattr(operation, "_nodes_by_depth") else None
 
 
+def graph_inside(operation: Any) -> Any | None:
+    """Return the graph of a nested model, also of one that TimeDistributed calls for every step, or None."""
+    return inner_graph(operation.layer if isinstance(operation, keras.layers.TimeDistributed) else operation)
+
+
 def nodes_in_order(graph: Any) -> Iterator[Any]:
     """Yield the calls of a graph, producers before consumers, always in the same order."""
     for depth in sorted(graph._nodes_by_depth, reverse=True):
@@ -60,9 +65,9 @@ def call_indices(graph: Any) -> dict[int, int]:
 def operations(model: keras.Model, prefix: str = "") -> dict[str, Any]:
     """Map ``outer/inner/name`` to every operation that is not itself a nested model, in graph order."""
     found: dict[str, Any] = {}
-    for operation in (inner_graph(model) or model).operations:
+    for operation in (graph_inside(model) or model).operations:
         key = prefix + operation.name
-        if inner_graph(operation) is None:
+        if graph_inside(operation) is None:
             found[key] = operation
         else:
             found.update(operations(operation, key + "/"))
@@ -107,9 +112,11 @@ def weight_array(weight: keras.Variable) -> npt.NDArray[Any]:
 def _edit_layers(layers: list[dict[str, Any]], edit: EditEntry, prefix: str) -> None:
     for entry in layers:
         _forget_built_shapes(entry)
-        config = entry["config"]
-        key = prefix + config["name"]
-        if entry["class_name"] in ("Functional", "Sequential", "Model") and "layers" in config:
+        key = prefix + entry["config"]["name"]
+        timed = entry["class_name"] == "TimeDistributed" and not entry.get("registered_name")
+        inside = entry["config"]["layer"] if timed else entry
+        config = inside["config"]
+        if inside["class_name"] in ("Functional", "Sequential", "Model") and "layers" in config:
             config.pop("build_input_shape", None)
             _edit_layers(config["layers"], edit, key + "/")
         else:

@@ -7,6 +7,7 @@ units that sit at the same places and are therefore interchangeable; widths are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.prune.channels import Channels, IntArray
-from edgekit.prune.functional import as_functional, call_indices, inner_graph, nodes_in_order, operations
+from edgekit.prune.functional import as_functional, call_indices, graph_inside, nodes_in_order, operations
 from edgekit.prune.recorder import Call, Flow, Followed, Path, Recorder, Shape, opaque
 from edgekit.prune.rules import ANY_AXIS, RULES
 
@@ -201,10 +202,12 @@ def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, Flow], prefix
             recorder.field(key, "batch_shape", flow.axis, flow.ids)
             continue
         inputs = [flows[id(tensor)] for tensor in node.input_tensors]
-        inner = inner_graph(operation)
+        inner = None if _steps_are_channels(operation, inputs) else graph_inside(operation)
         if inner is not None:
-            inside = {id(tensor): flow for tensor, flow in zip(inner.inputs, inputs, strict=True)}
-            _walk(recorder, inner, inside, key + "/")
+            steps = [_one_step(flow) for flow in inputs] if _timed(operation) else inputs
+            inside = {id(tensor): flow for tensor, flow in zip(inner.inputs, steps, strict=True)}
+            times = (inputs[0].shape[1] or 1) if _timed(operation) else 1
+            _walk(replace(recorder, times=recorder.times * times), inner, inside, key + "/")
             outputs: Followed = [inside[id(tensor)] for tensor in inner.outputs]
         else:
             shapes = [tuple(tensor.shape) for tensor in node.output_tensors]
@@ -224,7 +227,9 @@ def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, Flow], prefix
 
 def _apply_rule(call: Call) -> Followed:
     kind = type(call.operation)
-    if kind is keras.layers.TimeDistributed:
+    if _steps_are_channels(call.operation, call.inputs):
+        return opaque(call, "its channels lie along time")
+    if _timed(call.operation):
         return _apply_rule(_without_time(call))
     name = kind.__name__
     if not kind.__module__.startswith("keras.") or name not in RULES:  # a user's class may share the name
@@ -234,6 +239,20 @@ def _apply_rule(call: Call) -> Followed:
     return RULES[name](call)
 
 
+def _timed(operation: Any) -> bool:
+    """Say whether an operation calls another layer for every step of a sequence."""
+    return type(operation) is keras.layers.TimeDistributed
+
+
+def _steps_are_channels(operation: Any, inputs: Sequence[Flow]) -> bool:
+    return _timed(operation) and any(flow.axis == 1 - len(flow.shape) for flow in inputs)
+
+
+def _one_step(flow: Flow) -> Flow:
+    """Take the axis of time, which is the second, out of a tensor."""
+    return Flow((flow.shape[0], *flow.shape[2:]), flow.ids, flow.axis)
+
+
 def _without_time(call: Call) -> Call:
     """Return what a layer inside TimeDistributed sees: one step of the sequence; its weights are the wrapper's."""
     recorder, steps = call.recorder, call.inputs[0].shape[1] or 1
@@ -241,7 +260,7 @@ def _without_time(call: Call) -> Call:
         call,
         recorder=replace(recorder, config=(*recorder.config, "layer", "config"), times=recorder.times * steps),
         operation=call.operation.layer,
-        inputs=[Flow((flow.shape[0], *flow.shape[2:]), flow.ids, flow.axis) for flow in call.inputs],
+        inputs=[_one_step(flow) for flow in call.inputs],
         output_shapes=[(shape[0], *shape[2:]) for shape in call.output_shapes],
     )
 

@@ -141,6 +141,18 @@ def video() -> keras.Model:
     return keras.Model(i, L.Dense(5, name="out")(L.GRU(16, name="gru")(x)))
 
 
+def video_models() -> keras.Model:
+    """Nested models on every frame: a functional one with a residual, and a Sequential one."""
+    frame = keras.Input((8, 8, 2), name="frame")
+    y = L.Conv2D(16, 3, padding="same", activation="relu", name="first")(frame)
+    y = L.Add()([y, L.Conv2D(16, 3, padding="same", name="second")(y)])
+    body = keras.Model(frame, L.Conv2D(24, 3, strides=2, name="third")(y), name="body")
+    head = keras.Sequential([L.Flatten(), L.Dense(32, activation="relu", name="dense")], name="head")
+    i = keras.Input((3, 8, 8, 2), name="frames")
+    x = L.TimeDistributed(head, name="heads")(L.TimeDistributed(body, name="bodies")(i))
+    return keras.Model(i, L.Dense(5, name="out")(L.GRU(16, name="gru")(x)))
+
+
 def conv_lstm() -> keras.Model:
     i = keras.Input((3, 8, 8, 2), name="frames")
     x = L.ConvLSTM2D(16, 3, padding="same", return_sequences=True, name="first")(i)
@@ -247,6 +259,7 @@ GRAPHS: dict[str, Callable[[], keras.Model]] = {
         encoder_decoder,
         recurrent_cells,
         video,
+        video_models,
         conv_lstm,
         einsum_layers,
         attention_by_ops,

@@ -68,6 +68,12 @@ CUTS: dict[str, list[tuple[tuple[str, ...], int, int]]] = {
     "encoder_decoder": [(("embedding",), 16, 8), (("encoder", "decoder"), 32, 16), (("both",), 16, 8)],
     "recurrent_cells": [(("simple",), 32, 16), (("cell",), 24, 16), (("stack",), 32, 16), (("stack",), 16, 8)],
     "video": [(("conv",), 16, 8), (("dense",), 24, 16), (("gru",), 16, 8)],
+    "video_models": [
+        (("bodies/first", "bodies/second"), 16, 8),
+        (("bodies/third",), 24, 16),
+        (("heads/dense",), 32, 16),
+        (("gru",), 16, 8),
+    ],
     "conv_lstm": [(("first",), 16, 8), (("second",), 24, 16)],
     "einsum_layers": [(("ellipsis",), 32, 16), (("plain",), 24, 16), (("wide",), 40, 24), (("split",), 16, 8)],
     "attention_by_ops": [(("value",), 32, 16), (("einsum_value",), 24, 16), (("after",), 40, 24)],
@@ -204,6 +210,12 @@ def test_macs_of_einsum_layers_count_every_letter_once() -> None:
         "split": 8 * 40 * 3 * 16,
         "out": 8 * 3 * 16 * 4,
     }
+
+
+def test_macs_of_a_model_on_every_frame_count_every_frame() -> None:
+    macs = analyze(sequence_graphs.build("video_models")).macs_per_layer()
+    assert macs["bodies/first"] == 3 * 8 * 8 * 9 * 2 * 16
+    assert macs["heads/dense"] == 3 * 3 * 3 * 24 * 32
 
 
 def test_heads_are_cut_one_by_one_whatever_the_rounding() -> None:
