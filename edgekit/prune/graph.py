@@ -330,10 +330,11 @@ def _blocks(
         found, counts = np.unique(place.units[place.units >= 0], return_counts=True)
         for unit, count in zip(found.tolist(), counts.tolist(), strict=True):
             places[unit].append((index, count))
-            if isinstance(place, WeightAxis) and place.role == "out":
-                channels[unit] = max(channels[unit], count)
-                if place.layer not in layers[unit]:
-                    layers[unit].append(place.layer)
+            if isinstance(place, ConfigField):  # not the kernel: there a recurrent unit has a column per gate
+                if place.layer in layers[unit]:
+                    channels[unit] = max(channels[unit], count)
+            elif place.role == "out" and place.layer not in layers[unit]:
+                layers[unit].append(place.layer)
     members: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for unit in range(unit_count):
         members.setdefault(tuple(places[unit]), []).append(unit)
