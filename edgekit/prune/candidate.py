@@ -15,12 +15,14 @@ from edgekit import keras_io
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.prune import surgery
+from edgekit.prune.batches import Lesson
 from edgekit.prune.cost import Cost, Macs
 from edgekit.prune.graph import ChannelGraph
 from edgekit.prune.held import Judge
 from edgekit.prune.importance import Importance
 from edgekit.prune.least_squares import RefitSettings, refit
-from edgekit.prune.recovery import Lesson, Loss, RecoverySettings, recover
+from edgekit.prune.losses.teaching import Loss
+from edgekit.prune.recovery import RecoverySettings, recover
 from edgekit.prune.selection import Selection, select
 from edgekit.prune.signature import Arrays, sample_count
 from edgekit.prune.thinning import Thinning

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from edgekit.errors import StageError
 from edgekit.progress import Progress
-from edgekit.prune.augmentation import has_images, mix
+from edgekit.prune.augmentation import has_images
+from edgekit.prune.batches import Batches, Lesson
 from edgekit.prune.checkpoint import Checkpoint
 from edgekit.prune.distillation import Distillation
 from edgekit.prune.functional import weight_array
-from edgekit.prune.signature import Arrays, as_tensors, call, predict, predictor, sample_count
-
-Tensors = dict[str, tf.Tensor]
-Loss = Callable[[Tensors, Tensors], tf.Tensor]
+from edgekit.prune.losses.teaching import Loss, Tensors
+from edgekit.prune.signature import as_tensors, call, predict, predictor, sample_count
 
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 10.0
 WARMUP = 0.1  # share of all steps in which the learning rate rises linearly
 EMA_MOMENTUM = 0.99
-MIXED_SHARE = 0.5  # of the steps, with augment
 _JUDGED = 32  # samples at once
 
 
@@ -37,7 +34,8 @@ _JUDGED = 32  # samples at once
 class RecoverySettings:
     """How long and how hard to train.
 
-    augment: half of the steps see shifted, mixed and relit images, labelled by the unpruned model alone.
+    augment: half of the steps see shifted, mixed and relit images, labelled by the unpruned model alone; where
+    labels can move with the images, some others do. symmetric: these are mirrored too.
     patience: epochs without a better one on the held samples before training ends; 0 never ends early.
     """
 
@@ -48,20 +46,8 @@ class RecoverySettings:
     seed: int = 0
     ema: bool = False
     augment: bool = True
+    symmetric: bool = False
     patience: int = 0
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Samples to learn from or to be judged by: inputs by name and, with a loss, labels by name."""
-
-    inputs: Arrays
-    labels: Arrays | None = None
-
-    def part(self, chosen: npt.NDArray[np.int64]) -> Lesson:
-        """Return the samples of these numbers."""
-        labels = None if self.labels is None else {name: array[chosen] for name, array in self.labels.items()}
-        return Lesson({name: array[chosen] for name, array in self.inputs.items()}, labels)
 
 
 @dataclass(frozen=True)
@@ -105,7 +91,7 @@ def recover(
     TensorFlow's op determinism. ``after_step`` runs after each step (it may put weights back to zero).
     Raises StageError on a non-finite loss.
     """
-    if (lesson.labels is None) != (loss is None):
+    if (lesson.truth is None) != (loss is None):
         raise ValueError("labels and loss belong together: give both or neither")
     keras.utils.set_random_seed(settings.seed)
     _reset_seed_generators(student, settings.seed)
@@ -132,12 +118,12 @@ class _Training:
     def run(self, checkpoint: Checkpoint, progress: Progress) -> RecoveryResult:
         progress(0.0, "running the unpruned model once")
         taught = predict(self.teacher, self.lesson.inputs, self.settings.batch)
-        material = {"inputs": self.lesson.inputs, "taught": taught, "labels": self.lesson.labels or {}}
         distillation = Distillation.fit(taught)
         train = _train_step(self.student, self.optimizer, distillation, self.loss, self.settings, self.average)
         judge = self._judge(distillation)
         mixes = self.settings.augment and has_images(self.lesson.inputs)
         ask_teacher = predictor(self.teacher) if mixes else None
+        batches = Batches(self.lesson, taught, self.batch, ask_teacher, self.settings.symmetric)
 
         groups = {
             "student": self.student.variables, "optimizer": self.optimizer.variables, "average": self.average,
@@ -145,7 +131,7 @@ class _Training:
         }  # fmt: skip
         self._take_up(checkpoint.load(groups))
         while len(self.epochs) < self.settings.epochs and not self._stalled():
-            self.epochs.append(self._epoch(train, judge, material, ask_teacher))
+            self.epochs.append(self._epoch(train, judge, batches))
             if self.best and self.best_epoch() == len(self.epochs):
                 _assign(self.best, self._result())
             checkpoint.save(groups, {"epochs": [vars(epoch) for epoch in self.epochs],
@@ -181,12 +167,11 @@ class _Training:
         """Return the weights that count: their average where one is kept."""
         return self.average or self.student.weights
 
-    def _epoch(
-        self, train: Any, judge: Callable[[], float] | None, material: dict[str, Arrays], ask_teacher: Any
-    ) -> Epoch:
+    def _epoch(self, train: Any, judge: Callable[[], float] | None, batches: Batches) -> Epoch:
         began, losses = time.monotonic(), []
-        for index, parts in enumerate(_batches(material, self.batch, ask_teacher, self.generator)):
-            distil, label = (float(value) for value in train(parts))
+        for index, parts in enumerate(batches.epoch(self.generator)):
+            tensors = {name: as_tensors(arrays) for name, arrays in parts.items()}
+            distil, label = (float(value) for value in train(tensors))
             if not (math.isfinite(distil) and math.isfinite(label)):
                 raise StageError(
                     f"recovery: the distillation loss became {distil}, the label loss {label},"
@@ -219,8 +204,8 @@ class _Training:
                 part, known = held.part(chosen), {name: array[chosen] for name, array in taught.items()}
                 outputs = as_tensors(forward(part.inputs))
                 value = self.settings.distil_weight * float(distillation(outputs, as_tensors(known)))
-                if loss is not None and part.labels is not None:
-                    value += float(loss(outputs, as_tensors(part.labels)))
+                if loss is not None and (labels := part.labels) is not None:
+                    value += float(loss(outputs, as_tensors(labels)))
                 total += value * len(chosen)
             _assign(self.student.weights, own)
             return total / sample_count(held.inputs)
@@ -235,23 +220,6 @@ def _assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
     """Copy values into as many variables; none leave them as they are."""
     for variable, value in zip(variables, values, strict=bool(values)):
         variable.assign(value)
-
-
-def _batches(
-    material: dict[str, Arrays],
-    batch: int,
-    ask_teacher: Callable[[Arrays], Arrays] | None,
-    generator: np.random.Generator,
-) -> Iterator[dict[str, Tensors]]:
-    """Yield one epoch of full batches in random order; some are mixed images that only the teacher labels."""
-    samples = sample_count(material["inputs"])
-    order = generator.permutation(samples)[: samples // batch * batch]
-    for chosen in order.reshape(-1, batch):
-        parts = {name: {key: array[chosen] for key, array in arrays.items()} for name, arrays in material.items()}
-        if ask_teacher is not None and generator.random() < MIXED_SHARE:
-            mixed = mix(parts["inputs"], generator)
-            parts = {"inputs": mixed, "taught": ask_teacher(mixed), "labels": {}}
-        yield {name: as_tensors(arrays) for name, arrays in parts.items()}
 
 
 def _optimizer(student: keras.Model, settings: RecoverySettings, steps: int) -> keras.optimizers.Optimizer:

@@ -18,6 +18,7 @@ from edgekit.dataset import Preprocess, open_dataset
 from edgekit.errors import RecipeError
 from edgekit.progress import Progress
 from edgekit.prune import amount
+from edgekit.prune.batches import Lesson
 from edgekit.prune.candidate import Candidate, Cutter, School, retrained
 from edgekit.prune.functional import as_functional, copy_model
 from edgekit.prune.graph import analyze
@@ -25,7 +26,7 @@ from edgekit.prune.held import Judge, Split
 from edgekit.prune.importance import IMPORTANCE
 from edgekit.prune.latency.stage import cost_named, predictions
 from edgekit.prune.losses import teaching
-from edgekit.prune.recovery import Lesson, RecoverySettings
+from edgekit.prune.recovery import RecoverySettings
 from edgekit.prune.signature import Arrays, input_names, output_shapes
 from edgekit.prune.thinning import Thinning
 
@@ -138,7 +139,7 @@ def _class(
     progress(0.02, f"{len(samples)} samples to learn from")
     learned = teaching(original, inputs, samples, labelled, task, adapter, model)
     split = Split.of(len(samples))
-    whole = Lesson(inputs, learned.labels)
+    whole = Lesson(inputs, learned.truth, learned.encode)
     held = whole.part(split.held) if len(split.held) else None
     judge = None
     if held is not None:
@@ -148,7 +149,8 @@ def _class(
         _teacher(teacher, original), whole.part(split.train), learned.loss, held, judge,
         RecoverySettings(**{name: settings[name] for name in RecoverySettings.__dataclass_fields__}),
     )  # fmt: skip
-    by = f"{learned.source_text} + distillation" if learned.loss else "distillation"
+    alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
+    by = f"{learned.source_text} + distillation" if learned.loss else alone
     return _Class(original, inputs, school, by, len(split.train))
 
 

@@ -10,10 +10,11 @@ import prune_graphs
 import pytest
 
 from edgekit import keras_io
+from edgekit.prune.batches import Lesson
 from edgekit.prune.candidate import Cutter, School
 from edgekit.prune.cost import Macs
 from edgekit.prune.graph import analyze
-from edgekit.prune.recovery import Lesson, RecoverySettings
+from edgekit.prune.recovery import RecoverySettings
 from edgekit.prune.signature import predict
 
 pytestmark = [

@@ -13,12 +13,13 @@ import pytest
 import tensorflow as tf
 
 from edgekit.errors import StageError
+from edgekit.prune.batches import Lesson
 from edgekit.prune.cost import Macs
 from edgekit.prune.distillation import Distillation
 from edgekit.prune.functional import weight_array
 from edgekit.prune.graph import analyze
 from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.recovery import Lesson, RecoverySettings, recover
+from edgekit.prune.recovery import RecoverySettings, recover
 from edgekit.prune.selection import select
 from edgekit.prune.signature import as_tensors, predict
 from edgekit.prune.surgery import prune

@@ -1,7 +1,7 @@
 """Decide which of a detector's rows answers for which true box, by what the network itself predicts.
 
-Task-aligned assignment (TOOD, Feng et al., arXiv:2108.07755): a row's claim on a box is its score for the box's
-class times a power of its IoU with the box. It needs no anchors, so it serves any detector that puts out boxes.
+Task-aligned assignment (TOOD, Feng et al., arXiv:2108.07755): a row's claim on a box is a power of its score for the
+box's class times one of its IoU with the box. It needs no anchors, so it serves any detector that puts out boxes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tensorflow as tf
 from edgekit.prune.losses.geometry import pairwise
 from edgekit.prune.losses.teaching import Tensors
 
-SCORE_POWER = 1.0
+SCORE_POWER = 0.5
 IOU_POWER = 6.0
 ROWS_PER_BOX = 10
 _LOST = 0.1  # a true box whose best IoU is below this takes the nearest row, so that it attracts one at all

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.prune.batches import Batches, Lesson
+
+pytestmark = pytest.mark.slow  # the package needs TensorFlow
+
+COUNT, SIZE = 80, 4
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def lesson(with_boxes: bool = True) -> Lesson:
+    """Make images whose mean names them, each with one box around a bright middle."""
+    images = np.full((COUNT, 16, 16, 3), 0.1, np.float32) + np.arange(COUNT, dtype=np.float32)[:, None, None, None]
+    boxes = np.tile(np.array([4, 4, 12, 12], np.float32), (COUNT, 1, 1))
+    truth = {"boxes": boxes, "classes": np.arange(COUNT)[:, None], "present": np.ones((COUNT, 1), np.float32)}
+    return Lesson({"image": images}, truth if with_boxes else None, lambda batch: {"area": _areas(batch["boxes"])})
+
+
+def _areas(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray((boxes[..., 2:] - boxes[..., :2]).prod(axis=-1))
+
+
+def asked(inputs: Arrays) -> Arrays:
+    return {"out": inputs["image"].mean(axis=(1, 2, 3))}
+
+
+def epoch(made: Batches, seed: int = 0) -> list[dict[str, Arrays]]:
+    return list(made.epoch(np.random.default_rng(seed)))
+
+
+def test_every_sample_comes_once_with_its_own_labels_and_answers() -> None:
+    taught = {"out": np.arange(COUNT)}
+    batches = epoch(Batches(lesson(), taught, SIZE))
+    assert sorted(np.concatenate([batch["taught"]["out"] for batch in batches])) == list(range(COUNT))
+    for batch in batches:
+        np.testing.assert_allclose(batch["inputs"]["image"].mean(axis=(1, 2, 3)), batch["taught"]["out"] + 0.1, 1e-4)
+        np.testing.assert_array_equal(batch["labels"]["area"], np.full((SIZE, 1), 64))
+
+
+def test_some_batches_are_mixed_without_labels_and_some_move_with_them() -> None:
+    made = Batches(lesson(), asked(lesson().inputs), SIZE, asked)
+    batches = [batch for seed in range(10) for batch in epoch(made, seed)]
+    mixed = [batch for batch in batches if not batch["labels"]]
+    moved = [batch for batch in batches if batch["labels"] and (batch["labels"]["area"] != 64).any()]
+    assert len(mixed) / len(batches) == pytest.approx(0.5, abs=0.1)
+    assert len(moved) / len(batches) == pytest.approx(0.25, abs=0.1)
+    for batch in batches:  # the teacher answered for what the student sees
+        np.testing.assert_allclose(batch["taught"]["out"], asked(batch["inputs"])["out"], rtol=1e-5)
+
+
+def test_without_labels_nothing_moves_but_mixing() -> None:
+    made = Batches(lesson(with_boxes=False), asked(lesson().inputs), SIZE, asked)
+    assert all(not batch["labels"] for batch in epoch(made))
+
+
+def test_a_seed_gives_the_same_epoch_again() -> None:
+    made = Batches(lesson(), asked(lesson().inputs), SIZE, asked, symmetric=True)
+    for first, second in zip(epoch(made, 3), epoch(made, 3), strict=True):
+        np.testing.assert_array_equal(first["inputs"]["image"], second["inputs"]["image"])
+        assert first["labels"].keys() == second["labels"].keys()
