@@ -27,7 +27,8 @@ def device_lines(target: TargetReport) -> list[str]:
 
 def executors(nodes: Mapping[str, int]) -> list[str]:
     """Say what runs how many nodes of a network; nothing where the runtime does not."""
-    shown = [f"{count} by {name}" for name, count in nodes.items() if count]
+    most_first = sorted(nodes.items(), key=lambda item: -item[1])
+    shown = [f"{count} by {name}" for name, count in most_first if count]
     return [f"nodes: {', '.join(shown)}"] if shown else []
 
 

@@ -24,18 +24,20 @@ def samples(count: int = 4) -> list[np.ndarray]:
     return [draw.random(INPUT, np.float32) for _ in range(count)]
 
 
-def write_tflite(path: Path) -> Path:
-    """Two convolutions, a pool and a dense layer: x -> y0, all float."""
+def write_tflite(path: Path, shape: tuple[int, int, int, int] = INPUT) -> Path:
+    """Two convolutions, a pool and a dense layer: x -> y0 of 10 classes, all float. ``shape`` is NHWC."""
     draw = np.random.default_rng(0)
 
     def weights(*shape: int) -> np.ndarray:
         return draw.normal(0, 0.3, shape).astype(np.float32)
 
-    net = tflite_graphs.Network(INPUT)
-    data = net.conv(net.x, net.constant("w1", weights(8, 3, 3, 3)), net.constant("b1", weights(8)))
+    _, height, width, channels = shape
+    flat = height // 2 * (width // 2) * 8
+    net = tflite_graphs.Network(shape)
+    data = net.conv(net.x, net.constant("w1", weights(8, 3, 3, channels)), net.constant("b1", weights(8)))
     data = net.pool(net.conv(data, net.constant("w2", weights(8, 3, 3, 8)), net.constant("b2", weights(8))))
-    data = net.reshape(data, (1, 8 * 8 * 8))
-    dense = net.dense(data, net.constant("w3", weights(10, 512)), net.constant("b3", weights(10)), tflite_graphs.NONE)
+    data = net.reshape(data, (1, flat))
+    dense = net.dense(data, net.constant("w3", weights(10, flat)), net.constant("b3", weights(10)), tflite_graphs.NONE)
     return net.save(path, dense)
 
 
