@@ -10,6 +10,7 @@ So that a new test does not disturb its neighbours:
 - A neighbour may take a core at any moment: wait for an event, not for a time, and expect no speed.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -44,6 +45,12 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         workers.long_ones_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the imported libraries from garbage collection, which Keras asks for with every cleared session."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

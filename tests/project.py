@@ -22,6 +22,7 @@ SIZES = {"test": 60, "calibration": 20, "train": 64}
 MEASURED = (".record.json", ".card.md")
 NO_PRUNE = "[prune]\nenabled = false\n"
 ONE_EPOCH = "[prune]\nkeep_macs = 0.5\nepochs = 1\ncontrol = false\n"
+HANGS_S = 600  # a command that takes this long never ends; no test expects a speed
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def edgekit(*arguments: object, timeout_s: float = 180) -> Done:
+def edgekit(*arguments: object, timeout_s: float = HANGS_S) -> Done:
     """Run the command line to its end."""
     done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout_s, env=environment())
     return Done(done.returncode, done.stdout, done.stderr)
@@ -68,6 +69,17 @@ def fashion(folder: Path, extra: str = NO_PRUNE, *, target: str = TARGET) -> Pat
     tables = f'[targets]\nnames = ["{target}"]\n[profile]\nmin_seconds = 0.1\n{extra}'
     (folder / "edgekit.toml").write_text(head + tables)
     return folder
+
+
+def begin(finished: Path, out: Path) -> None:
+    """Put the float graphs of a finished build into the store of ``out``, which has to be of the same model.
+
+    Converting a Keras model takes TensorFlow, and most of a small build's time: for tests of what comes after it.
+    """
+    (out / "store").mkdir(parents=True)
+    for request in (finished / "out/store").glob("*/request.json"):
+        if json.loads(request.read_text())["function"].startswith("edgekit.convert.stage:"):
+            shutil.copytree(request.parent, out / "store" / request.parent.name)
 
 
 def edit(folder: Path, old: str, new: str) -> None:

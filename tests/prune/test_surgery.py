@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -35,9 +36,12 @@ def cut(name: str, keep_macs: float = 0.5) -> tuple[keras.Model, ChannelGraph, S
     return model, graph, selection, prune(model, graph, selection)
 
 
+cut_once = cache(cut)  # for tests that only read the models
+
+
 @pytest.mark.parametrize("name", prune_graphs.GRAPHS)
 def test_pruned_equals_zeroed_and_is_really_smaller(name: str) -> None:
-    model, graph, selection, pruned = cut(name)
+    model, graph, selection, pruned = cut_once(name)
     inputs = prune_graphs.samples(model)
     before = [weight_array(weight) for weight in model.weights]
 
@@ -53,7 +57,7 @@ def test_pruned_equals_zeroed_and_is_really_smaller(name: str) -> None:
 @pytest.mark.parametrize("name", prune_graphs.GRAPHS)
 def test_zeroing_changes_the_outputs(name: str) -> None:
     """Without this, equality of pruned and zeroed could be the equality of two constants."""
-    model, graph, selection, _ = cut(name)
+    model, graph, selection, _ = cut_once(name)
     inputs = prune_graphs.samples(model)
     original, reduced = predict(model, inputs), predict(zeroed(model, graph, selection), inputs)
     assert any(np.abs(original[key] - reduced[key]).max() > 1e-3 for key in original)
@@ -61,7 +65,7 @@ def test_zeroing_changes_the_outputs(name: str) -> None:
 
 @pytest.mark.parametrize("name", prune_graphs.GRAPHS)
 def test_signature_survives(name: str) -> None:
-    model, _, _, pruned = cut(name)
+    model, _, _, pruned = cut_once(name)
     assert input_names(pruned) == input_names(model)
     assert output_names(pruned) == output_names(model)
     assert output_shapes(pruned) == output_shapes(model)
@@ -71,7 +75,7 @@ def test_signature_survives(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nested", "detector_ops_tail", "residual_se_dense"])
 def test_pruned_model_saves_and_loads_in_safe_mode(name: str, tmp_path: Path) -> None:
-    model, _, _, pruned = cut(name)
+    model, _, _, pruned = cut_once(name)
     pruned.save(tmp_path / "pruned.keras")
     loaded = keras.saving.load_model(tmp_path / "pruned.keras")
     inputs = prune_graphs.samples(model)
