@@ -217,7 +217,7 @@ class _Product:
     files: tuple[str, ...]
 
 
-_PRUNING = ("edgekit.prune.stage:run", "edgekit.prune.stage:control", "edgekit.prune.checkpointed:run")
+_PRUNING = ("edgekit.prune.stage:run", "edgekit.prune.checkpointed:run")
 _PRODUCTS = {
     "prune": _Product(_PRUNING, ()),
     "quantize": _Product(

@@ -267,6 +267,7 @@ def _overrides(model: Path | None, time_budget: str | None = None) -> dict[str, 
         found["model.path"] = str(model.resolve())
     if time_budget:
         found["quantize.search_seconds"] = _seconds(time_budget)
+        found["prune.minutes"] = _seconds(time_budget) / 60
     return found
 
 

@@ -12,7 +12,7 @@ from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, File, Ref, Row, St
 from edgekit.target import Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
-PRUNE, CONTROL, CURVE = "prune", "control", "curve"
+PRUNE, CURVE = "prune", "curve"
 _NOT_SETTINGS = {"enabled", "control", "teacher", "student", "checkpoint"}
 
 
@@ -25,9 +25,13 @@ class Pruning:
 
     @property
     def has_control(self) -> bool:
-        """Say whether the unpruned model is trained too: only labels could teach it anything new."""
+        """Say whether the unpruned model is trained too: only labels could teach it anything new.
+
+        A search of the amount needs it: it is what amounts are held against.
+        """
         table = self.recipe.prune
-        return table.control and self.labelled and table.epochs > 0 and not table.checkpoint
+        wanted = table.control or table.keep_macs == "auto"
+        return wanted and self.labelled and table.epochs > 0 and not table.checkpoint
 
     @property
     def has_curve(self) -> bool:
@@ -52,21 +56,15 @@ class Pruning:
             PRUNE, "prune", "prune and recover", "edgekit.prune.stage:run", self._learning() | student, KERAS,
             machine_bound=True, resumable=True,
         ))  # fmt: skip
-        if self.has_control:
-            self.result.add(Step(
-                CONTROL, "prune", "train the unpruned model as long", "edgekit.prune.stage:control", self._learning(),
-                KERAS, machine_bound=True, resumable=True,
-            ))  # fmt: skip
 
     def add_curve(self, unpruned: Row, graph: str, timing: dict[str, Any]) -> None:
         """Add conversion, scores and times of all networks; ``graph``: the step with the inputs of the float graph."""
-        folders = [Ref(PRUNE, "curve"), *([Ref(CONTROL, "curve")] if self.has_control else [])]
         profile, format = self.recipe.profile, unpruned.format
         self.result.add(Step(
             "curve-files", "convert", f"{format} files of the curve", "edgekit.convert.networks:run",
-            {"folders": folders, "inputs": Ref(graph, "inputs.npz"), "format": format,
+            {"networks": Ref(PRUNE, "curve"), "inputs": Ref(graph, "inputs.npz"), "format": format,
              "tolerance": self.recipe.convert.parity_tolerance},
-            (*KERAS, *FORMAT_LIBRARIES[format], "tf2onnx"), tolerant=True,
+            (*KERAS, *FORMAT_LIBRARIES[format], "tf2onnx"),
         ))  # fmt: skip
         self.result.add(Step(
             CURVE, "profile", "accuracy and latency of the curve", "edgekit.profile.curve:run",
@@ -93,7 +91,7 @@ class Pruning:
             "task": self.data.task(),
             "adapter": File(task.adapter) if learns and task.adapter else None,
             "teacher": File(table.teacher) if table.teacher else None,
-            "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS),
+            "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS) | {"control": self.has_control},
             "aim": {
                 "accuracy_drop": self.recipe.budget.accuracy_drop or _ALLOWED_POINTS,
                 "slack": AGREEMENT_OF_A_POINT[task.kind],

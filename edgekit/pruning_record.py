@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.pipeline import Outcome
 from edgekit.plan_costs import COSTS
-from edgekit.plan_pruning import CONTROL, CURVE, PRUNE
+from edgekit.plan_pruning import CURVE, PRUNE
 from edgekit.prune.checkpointed import CURVE as NETWORKS
 from edgekit.prune.checkpointed import MODEL, RECORD
 from edgekit.report import schema as data
@@ -20,7 +19,7 @@ def summary(outcome: Outcome) -> data.PruneSummary | None:
     """Return what the report says of pruning; None where nothing was pruned."""
     if PRUNE not in outcome.entries:
         return None
-    facts = _facts(outcome)
+    facts = dict(outcome.entries[PRUNE].result)
     if CURVE in outcome.entries:
         facts["curve"] = outcome.entries[CURVE].result["points"]
     known = data.PruneSummary.model_fields
@@ -36,23 +35,13 @@ def notes(outcome: Outcome) -> list[str]:
 
 def write_checkpoint(outcome: Outcome, model: Path, place: BuildFolder) -> list[Path]:
     """Write ``prune/``: the pruned network, every network of its curve, and a record of what they were made of."""
-    entries = [outcome.entries[step] for step in (PRUNE, CONTROL) if step in outcome.entries]
-    pruned = entries[0].path(MODEL)
-    record = {"source_sha256": digest(model), "sha256": digest(pruned), "facts": _facts(outcome)}
+    entry = outcome.entries[PRUNE]
+    pruned = entry.path(MODEL)
+    record = {"source_sha256": digest(model), "sha256": digest(pruned), "facts": entry.result}
     written = [
         place.write(f"prune/{MODEL}", pruned.read_bytes()),
         place.write(f"prune/{RECORD}", json.dumps(record, indent=1, sort_keys=True).encode()),
     ]
-    for entry in entries:
-        for network in sorted(entry.path(NETWORKS).glob("*.keras")):
-            written.append(place.write(f"prune/{NETWORKS}/{network.name}", network.read_bytes()))
+    for network in sorted(entry.path(NETWORKS).glob("*.keras")):
+        written.append(place.write(f"prune/{NETWORKS}/{network.name}", network.read_bytes()))
     return written
-
-
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    facts = dict(outcome.entries[PRUNE].result)
-    if CONTROL in outcome.entries:
-        control = outcome.entries[CONTROL].result
-        facts["tried"] = [*facts["tried"], *control["tried"]]
-        facts["control_minutes"] = control["minutes"]
-    return facts

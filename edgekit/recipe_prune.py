@@ -51,7 +51,10 @@ class PruneTable(Table):
     patience: int = Field(0, ge=0, description="epochs without a better one before recovery ends; 0: it never does")
     seed: int = 0
     seeds: int = Field(1, ge=1, description="how often to recover, each with its own seed: the spread of the accuracy")
-    control: bool = Field(True, description="train the unpruned model as long, where labels are used, to compare with")
+    control: bool = Field(
+        True,
+        description="train the unpruned model as long, where labels are used, to compare with; a search always does",
+    )
     teacher: Path | None = Field(None, description="a model to learn from instead of the unpruned one; .keras or .h5")
     student: Path | None = Field(None, description="a smaller model of yours to teach, instead of cutting this one")
     checkpoint: Path | None = Field(

@@ -17,17 +17,17 @@ FILES = "files"
 
 
 def run(
-    *, out: Path, progress: Progress, folders: list[Path], inputs: Path, format: str, tolerance: float
+    *, out: Path, progress: Progress, networks: Path, inputs: Path, format: str, tolerance: float
 ) -> dict[str, Any]:
-    """Write ``files/NAME.tflite`` (or ``.onnx``) for each ``NAME.keras`` in ``folders``; each computes what it did.
+    """Write ``files/NAME.tflite`` (or ``.onnx``) for each ``NAME.keras`` in ``networks``; each computes what it did.
 
     ``inputs``: (N, ...) per input name. Raises StageError where a file computes something else.
     """
-    networks = sorted(file for folder in folders for file in folder.glob("*.keras"))
+    found = sorted(networks.glob("*.keras"))
     given = load_arrays(inputs)
     (out / FILES).mkdir()
-    for number, file in enumerate(networks):
-        progress(number / len(networks), f"converting {file.stem}")
+    for number, file in enumerate(found):
+        progress(number / len(found), f"converting {file.stem}")
         network = keras_io.load(file)
         path = out / FILES / f"{file.stem}.{format}"
         with tempfile.TemporaryDirectory(dir=out) as folder:
@@ -35,4 +35,4 @@ def run(
             float_graph.export_keras(network, saved)
             path.write_bytes(_CONVERTERS[format](saved))
         check_parity(path, format, given, float_graph.reference(network, given), tolerance, path.name)
-    return {"names": [file.stem for file in networks]}
+    return {"names": [file.stem for file in found]}

@@ -38,32 +38,32 @@ class Split:
 
 
 class Judge:
-    """What a network loses against the unpruned one on held samples, in points of the task's metric.
+    """What a network loses against ``reference`` on held samples, in points of the task's metric.
 
-    With truth: the metric's difference. Without: the loss of agreement with the unpruned network, in points
+    With truth: the metric's difference. Without: the loss of agreement with the reference, in points
     of the metric by ``slack``, the agreement a point of the metric is worth.
     """
 
     def __init__(
-        self, unpruned: keras.Model, inputs: Arrays, truth: Sequence[Any] | None, classes: Sequence[str],
+        self, reference: keras.Model, inputs: Arrays, truth: Sequence[Any] | None, classes: Sequence[str],
         task: dict[str, Any], slack: float,
     ) -> None:  # fmt: skip
         self._scorer = tasks.load(task["kind"], task.get("adapter"))
         self._inputs, self._truth, self._classes, self._slack = inputs, truth, classes, slack
         self._task = {**task, "classes": classes}
-        self._reference = self._predict(unpruned)
-        self._unpruned = self._score(self._reference) if truth is not None else 1.0
+        self._reference = self._predict(reference)
+        self._value = self._score(self._reference) if truth is not None else 1.0
 
     @property
     def by(self) -> str:
         """Say what the points are."""
-        return "labels" if self._truth is not None else "agreement with the unpruned network"
+        return "labels" if self._truth is not None else "agreement"
 
     def drop(self, network: keras.Model) -> float:
         """Return the loss in points, below zero for a gain."""
         predictions = self._predict(network)
         if self._truth is not None:
-            return 100.0 * (self._unpruned - self._score(predictions))
+            return 100.0 * (self._value - self._score(predictions))
         return 100.0 * (1.0 - self._scorer.agreement(self._reference, predictions)) / self._slack
 
     def _score(self, predictions: Outputs) -> float:

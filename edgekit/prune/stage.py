@@ -43,6 +43,8 @@ class _Class:
     original: keras.Model
     inputs: Arrays
     school: School
+    held_truth: Any
+    classes: Sequence[str]
     by: str
     samples: int
 
@@ -52,7 +54,9 @@ def run(
     task: dict[str, Any], adapter: Path | None, teacher: Path | None, student: Path | None,
     costs: Sequence[Path], precisions: list[str], settings: dict[str, Any], aim: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and every amount tried to ``curve/``.
+    """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and to ``curve/`` everything that was made.
+
+    With ``settings["control"]`` the unpruned network is trained as long, too, before anything is cut.
 
     ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points
     (or None), and ``slack``, the agreement a point is worth. ``teacher``: whom to learn from instead of the
@@ -64,6 +68,8 @@ def run(
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
     ready = _class(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
+    controls = _controls(ready, settings, work, progress)
+    ready = replace(ready, school=replace(ready.school, judge=_judge(ready, controls, task, aim)))
     if student is not None:
         found = [_taught_student(student, ready, settings, work, progress)]
         facts: dict[str, Any] = {"frozen": [], "widths": [], "target_reached": True, "cost": ""}
@@ -79,8 +85,8 @@ def run(
     best = found[0]
     shutil.copyfile(best.file, out / MODEL)
     (out / CURVE).mkdir()
-    for candidate in found:
-        shutil.copyfile(candidate.file, out / CURVE / f"{candidate.name}.keras")
+    for made in (*found, *controls):
+        shutil.copyfile(made.file, out / CURVE / f"{made.name}.keras")
     return {
         **facts,
         **best.thinned,
@@ -91,38 +97,36 @@ def run(
         "parameters_before": int(ready.original.count_params()),
         "parameters_after": best.parameters,
         "chosen": best.name,
-        "judged_by": ready.school.judge.by if ready.school.judge else "",
-        "tried": [_tried(candidate) for candidate in found],
+        "judged_by": _judged_by(ready.school.judge, controls),
+        "tried": [_tried(made) for made in (*found, *controls)],
         "minutes": sum(candidate.seconds for candidate in found) / 60,
+        "control_minutes": sum(taught.seconds for taught in controls) / 60 if controls else None,
         "stage_minutes": (time.monotonic() - began) / 60,
         "training_samples": ready.samples,
     }
 
 
-def control(
-    *, out: Path, work: Path, progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool,
-    task: dict[str, Any], adapter: Path | None, teacher: Path | None, settings: dict[str, Any],
-    aim: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
-    """Train the unpruned network for as many epochs, in the same way: the fair thing to compare with.
-
-    Writes ``control-SEED.keras`` for each seed that the pruned network was recovered with.
-    """
-    keras_io.deterministic(settings["seed"])
-    ready = _class(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
-    (out / CURVE).mkdir()
+def _controls(ready: _Class, settings: dict[str, Any], work: Path, progress: Progress) -> list[Candidate]:
+    """Train the unpruned network as the pruned one will be, once for each seed: the fair thing to compare with."""
+    if not settings["control"]:
+        return []
     found = []
-    seeds = range(settings["seed"], settings["seed"] + settings["seeds"])
-    for number, seed in enumerate(seeds):
-        tell = _share(progress, 0.1 + 0.9 * number / len(seeds), 0.9 / len(seeds), f"control, seed {seed}: ")
-        name = f"control-seed-{seed}"
-        taught = retrained(copy_model(ready.original), ready.school, seed, tell, work / name)
-        shutil.copyfile(taught.file, out / CURVE / f"{name}.keras")
-        found.append(taught)
-    return {
-        "tried": [_tried(taught) for taught in found],
-        "minutes": sum(taught.seconds for taught in found) / 60,
-    }
+    for seed in _seeds(settings):
+        tell = _share(progress, 0.08, 0.02, f"control, seed {seed}: ")
+        found.append(retrained(copy_model(ready.original), ready.school, seed, tell, work / f"control-seed-{seed}"))
+    return found
+
+
+def _judge(ready: _Class, controls: Sequence[Candidate], task: dict[str, Any], aim: dict[str, Any]) -> Judge | None:
+    """Return who judges amounts on held samples; None where there are none.
+
+    With a control, it is the reference: the unpruned network may have learned the held samples by heart when it
+    was made, and every network that is trained without them would seem to lose.
+    """
+    if ready.school.held is None:
+        return None
+    reference = keras_io.load(controls[0].file) if controls else ready.original
+    return Judge(reference, ready.school.held.inputs, ready.held_truth, ready.classes, task, aim["slack"])
 
 
 def _class(
@@ -141,17 +145,14 @@ def _class(
     split = Split.of(len(samples))
     whole = Lesson(inputs, learned.truth, learned.encode)
     held = whole.part(split.held) if len(split.held) else None
-    judge = None
-    if held is not None:
-        truth = [samples.truth[number] for number in split.held] if labelled and samples.truth is not None else None
-        judge = Judge(original, held.inputs, _as_truth(truth), samples.classes, task, aim["slack"])
+    truth = [samples.truth[number] for number in split.held] if labelled and samples.truth is not None else None
     school = School(
-        _teacher(teacher, original), whole.part(split.train), learned.loss, held, judge,
+        _teacher(teacher, original), whole.part(split.train), learned.loss, held, None,
         RecoverySettings(**{name: settings[name] for name in RecoverySettings.__dataclass_fields__}),
     )  # fmt: skip
     alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
     by = f"{learned.source_text} + distillation" if learned.loss else alone
-    return _Class(original, inputs, school, by, len(split.train))
+    return _Class(original, inputs, school, _as_truth(truth), samples.classes, by, len(split.train))
 
 
 def _as_truth(truth: list[Any] | None) -> Any:
@@ -220,8 +221,7 @@ def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], p
         probe = amount.best([_probe(item) for item in amounts], allowed)
         best = next(item for item in amounts if item.keep == probe.keep)
     again = [
-        cutter.candidate(best.keep, seed, _share(progress, 0.9, 0.1, f"seed {seed}: "))
-        for seed in range(settings["seed"] + 1, settings["seed"] + settings["seeds"])
+        cutter.candidate(best.keep, seed, _share(progress, 0.9, 0.1, f"seed {seed}: ")) for seed in _seeds(settings)[1:]
     ]
     return [best, *(item for item in amounts if item is not best), *again]
 
@@ -267,6 +267,16 @@ def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:
 def _tried(candidate: Candidate) -> dict[str, Any]:
     names = ("name", "keep", "seed", "macs", "parameters", "epochs", "best_epoch", "seconds", "drop_points", "refit")
     return {name: getattr(candidate, name) for name in names}
+
+
+def _judged_by(judge: Judge | None, controls: Sequence[Candidate]) -> str:
+    if judge is None:
+        return ""
+    return f"{judge.by}, against the {'control' if controls else 'unpruned model'}"
+
+
+def _seeds(settings: dict[str, Any]) -> range:
+    return range(settings["seed"], settings["seed"] + settings["seeds"])
 
 
 def _share(progress: Progress, start: float, width: float, before: str) -> Progress:

@@ -44,4 +44,4 @@ def test_points_are_the_metric_with_labels_and_agreement_without() -> None:
     assert unlabelled.drop(other) > 20.0
     generous = Judge(network, inputs, None, names, task, 3.0)
     assert generous.drop(other) == pytest.approx(unlabelled.drop(other) / 2)
-    assert (labelled.by, unlabelled.by) == ("labels", "agreement with the unpruned network")
+    assert (labelled.by, unlabelled.by) == ("labels", "agreement")
