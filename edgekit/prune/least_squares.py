@@ -124,7 +124,8 @@ class _Problem:
         order = list(found)
         behind = order[min((order.index(key) for key in cut), default=len(order)) :]
         kernels = [key for key in behind if isinstance(found[key], keras.Layer) and len(found[key].weights) > 0]
-        windows = {key: window for key in kernels if calls[key] == 1 and (window := _solvable(found[key])) is not None}
+        once = [key for key in kernels if calls.get(key) == 1]  # layers inside TimeDistributed are not walked
+        windows = {key: window for key in once if (window := _solvable(found[key])) is not None}
         outputs = {
             axis.layer: stays(axis.units, kept)
             for axis in graph.axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import sequence_graphs
 
+from edgekit import keras_io
 from edgekit.prune.cost import Macs
 from edgekit.prune.functional import weight_array
 from edgekit.prune.graph import ChannelGraph, analyze
 from edgekit.prune.importance import IMPORTANCE, taylor
+from edgekit.prune.least_squares import RefitSettings, refit
 from edgekit.prune.masked_norm import normalize_over
 from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import as_tensors, call
+from edgekit.prune.signature import as_tensors, call, predict
 from edgekit.prune.surgery import prune, verify_exact
 
 pytestmark = [
@@ -24,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
+TEXT_ENCODER = Path(__file__).parents[2] / "sample_models" / "text_encoder"
 EXACT = 1e-5  # float32 sums in another order give about 1e-7; every mistake so far gave more than 1e-3
 
 # Everything cut to its floor: half of the width, up to a multiple of 8; heads one by one.
@@ -120,6 +124,29 @@ def test_transformers_and_convnext_lose_half_of_their_macs_and_stay_exact(name: 
     assert 0.4 < selection.macs_after / selection.macs_before <= 0.5
     pruned = prune(model, graph, selection)
     assert verify_exact(model, graph, selection, pruned, sequence_graphs.samples(model)) <= EXACT
+
+
+def test_the_text_sample_loses_heads_and_feed_forward_units() -> None:
+    model = keras_io.load(TEXT_ENCODER / "model.keras")
+    with np.load(TEXT_ENCODER / "data" / "calibration.npz") as data:
+        inputs = {model.inputs[0].name: data["x"][:32]}
+    graph = analyze(model)
+    assert reasons(graph) == {"probabilities": "goes through the activation 'softmax', which may mix channels"}
+    order = taylor(model, graph, inputs, 0, batches=2)
+    selection = select(graph, order, Macs(), 0.5, round_to=8)
+    narrowed = {width.layers[0] for width in selection.widths if width.after < width.before}
+    assert {"block1_attention", "block1_expand", "block2_expand"} <= narrowed
+    assert selection.macs_after <= 0.5 * selection.macs_before
+    assert verify_exact(model, graph, selection, prune(model, graph, selection), inputs) <= EXACT
+
+
+@pytest.mark.parametrize("name", ["pre_norm_text", "video_models", "lstm_text"])
+def test_the_closed_form_repair_does_no_harm_to_layers_that_it_cannot_solve(name: str) -> None:
+    model, graph, selection, pruned = cut(name)
+    inputs = sequence_graphs.samples(model, 64)
+    result = refit(pruned, model, graph, selection, inputs, RefitSettings(samples=64))
+    assert result.distances[result.kept] == min(result.distances.values()) <= result.distances["unchanged"]
+    assert all(np.isfinite(array).all() for array in predict(pruned, inputs).values())
 
 
 def reasons(graph: ChannelGraph) -> dict[str, str]:
