@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import channel_graphs
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from edgekit.prune.cost import COUNTED
 from edgekit.prune.functional import copy_model
@@ -20,20 +18,13 @@ from edgekit.prune.surgery import prune, verify_exact, zeroed
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("eagerly"),
     # Keras 3.15 saves variables through an __array__ without the copy keyword of numpy 2.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
 # Zeroed terms and absent terms sum to the same float32 values; only the order of the sums may differ (~1e-6).
 EXACT = 1e-5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _eagerly() -> Iterator[None]:
-    """Tracing each of these small models takes ten times as long as running it."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def build(name: str) -> channel_graphs.Case:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from benchmarks.families import build
 from edgekit.prune.cost import COUNTED
@@ -16,15 +13,7 @@ from edgekit.prune.selection import select
 from edgekit.prune.signature import input_names
 from edgekit.prune.surgery import prune, verify_exact
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _eagerly() -> Iterator[None]:
-    """Tracing these models takes longer than running them twice."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "DenseNet121", "ConvNeXtTiny"])

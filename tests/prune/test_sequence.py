@@ -23,6 +23,7 @@ from edgekit.prune.surgery import prune, verify_exact
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("eagerly"),
     # Keras 3.15 saves variables through an __array__ without the copy keyword of numpy 2.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
