@@ -14,6 +14,7 @@ from edgekit.cli_options import (
     DeviceOption,
     JobsOption,
     JsonOption,
+    LockClocksOption,
     ModelArgument,
     OneDeviceOption,
     OutputOption,
@@ -43,6 +44,7 @@ def build(
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
     device: DeviceOption = None,
+    lock_clocks: LockClocksOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="validate everything, print the plan, do nothing")] = False,
     time_budget: TimeBudgetOption = None,
     check: Annotated[bool, typer.Option("--check", help="then check the result, as `edgekit check` does")] = False,
@@ -65,7 +67,8 @@ def build(
 
     if locked:
         installed.refuse_others((config if config.is_dir() else config.parent) / installed.LOCK)
-    prepared = builder.prepare(config, _overrides(model, time_budget), target or [], device or [])
+    overrides = _overrides(model, time_budget) | ({"profile.lock_clocks": True} if lock_clocks else {})
+    prepared = builder.prepare(config, overrides, target or [], device or [])
     if dry_run:
         if as_json:
             print_json(_plan_json(prepared.plan))
@@ -145,9 +148,7 @@ def profile(
         str | None,
         typer.Option(metavar="HOST:PORT", help="serve there; 0.0.0.0 is for a phone in the network"),
     ] = None,
-    lock_clocks: Annotated[
-        bool, typer.Option("--lock-clocks", help="set the board's clocks to their highest meanwhile; then as before")
-    ] = False,
+    lock_clocks: LockClocksOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Time files in their runtime, interleaved; min, p50, p90, p99, memory, per-op times.

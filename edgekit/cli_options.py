@@ -27,7 +27,10 @@ DeviceOption = Annotated[
     typer.Option("--device", "-d", metavar="TARGET=ADDRESS", help="measure a target there; may be repeated"),
 ]
 OneDeviceOption = Annotated[
-    str, typer.Option("--device", "-d", help="local, ssh://user@host[:port] or browser[:wasm|webgpu]")
+    str, typer.Option("--device", "-d", help="local, ssh://user@host[:port], adb:SERIAL or browser[:wasm|webgpu]")
+]
+LockClocksOption = Annotated[
+    bool, typer.Option("--lock-clocks", help="set boards' clocks to their highest meanwhile; then as before")
 ]
 SignatureOption = Annotated[str, typer.Option(metavar="NAME", help="of a SavedModel that has several")]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]

@@ -268,10 +268,12 @@ class _Planner:
 
     def _device_step(self, name: str, group: Group, address: str) -> None:
         device = _in_runtime(address, group.primary)
+        here = device.startswith(_HERE)
+        timing = self._timing(group.rows, group.format, group.target.threads, device)
         self.result.add(Step(
             name, "profile", f"{len(group.rows)} {group.format} files on {address}", "edgekit.profile.stage:on_device",
-            self._timing(group.rows, group.format, group.target.threads, device), FORMAT_LIBRARIES[group.format],
-            tolerant=True, device=device, alone=device.startswith(_HERE),
+            timing | {"lock_clocks": self.recipe.profile.lock_clocks and not here}, FORMAT_LIBRARIES[group.format],
+            tolerant=True, device=device, alone=here,
         ))  # fmt: skip
 
     def _timing(self, rows: Iterable[Row], format: str, threads: int, device: str) -> dict[str, Any]:

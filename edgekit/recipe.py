@@ -145,6 +145,9 @@ class ProfileTable(Table):
     min_samples: int = Field(50, ge=10)
     min_seconds: Positive = 0.5
     max_seconds: Positive = 10.0
+    lock_clocks: bool = Field(
+        False, description="boards run at their highest clocks while they measure; then as before. Needs root there"
+    )
     bootstrap: int = Field(200, ge=20, description="resamples behind each accuracy interval")
     seed: int = 0
 

@@ -18,6 +18,7 @@ from machines import Sshd
 from project import command, edgekit, environment, fashion
 
 from edgekit.devices import adb
+from edgekit.devices.clocks import ROOT
 
 pytestmark = pytest.mark.slow
 PHONE, BOARD = "pixel-8", "raspberry-pi-4"
@@ -48,12 +49,21 @@ def timed_on_device(report: dict[str, Any], target: str) -> bool:
     return all(row["device"] and row["latency"]["place"] == "device" for row in found["variants"])
 
 
-def test_both_are_measured_at_once(recipe: Path, tmp_path: Path) -> None:
-    done = edgekit("build", "-c", recipe, "-o", tmp_path / "out", "--json", "-j", "1", timeout_s=500)
+def test_both_are_measured_at_once_with_their_clocks_locked(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = tmp_path / "root/sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
+    governor.parent.mkdir(parents=True)
+    governor.write_text("ondemand\n")
+    monkeypatch.setenv(ROOT, str(tmp_path / "root"))
+    arguments = ("--json", "-j", "1", "-t", BOARD, "-t", PHONE, "--lock-clocks")
+    done = edgekit("build", "-c", recipe, "-o", tmp_path / "out", *arguments, timeout_s=500)
     report = json.loads(done.out)
     assert not report["failures"], done.err
     assert timed_on_device(report, BOARD)
     assert timed_on_device(report, PHONE)
+    clocks = {row["device"]["clocks"] for item in report["targets"] for row in item["variants"]}
+    assert "policy0 performance, before ondemand" in clocks
     lines = [line for line in done.err.splitlines() if " files on " in line]
     assert len(lines) >= 2, done.err
 
