@@ -10,6 +10,7 @@ float32 and int8, and prints what was predicted beside what was measured.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, nargs="?", default=_DIGITS)
     parser.add_argument("--keep", type=float, nargs="+", default=[0.75, 0.55, 0.4, 0.3])
     parser.add_argument("--cut", type=float, default=0.8, help="largest share of a layer that may go")
+    parser.add_argument("--files", type=Path, help="keep the converted files here, and use those that are here")
     arguments = parser.parse_args()
     model, inputs = _loaded(recipe.load(arguments.recipe))
     graph = analyze(model)
@@ -74,7 +76,7 @@ def main() -> None:
         by_macs = _losing(graph, ranking, Macs(), by_time.loss, arguments.cut)
         for name, selection in ((f"time {keep:.2f}", by_time), (f"MACs, loss as {keep:.2f}", by_macs)):
             networks.append(Network(name, selection, surgery.prune(model, graph, selection)))
-    _print(graph, cost, networks, _measured(networks))
+    _print(graph, cost, networks, _measured(networks, arguments.files))
 
 
 def _loaded(written: recipe.Recipe) -> tuple[keras.Model, dict[str, Any]]:
@@ -121,10 +123,10 @@ def _losing(graph: ChannelGraph, ranking: Any, cost: Cost, loss: float, cut: flo
     return best
 
 
-def _measured(networks: Sequence[Network]) -> dict[str, dict[tuple[str, str], float]]:
+def _measured(networks: Sequence[Network], kept: Path | None) -> dict[str, dict[tuple[str, str], float]]:
     """Return the least milliseconds of each network by name, and by format and precision."""
     with tempfile.TemporaryDirectory() as name, open_device("local") as device:
-        jobs = [job for network in networks for job in _jobs(network, Path(name))]
+        jobs = [job for network in networks for job in _jobs(network, kept or Path(name))]
         times = measure(jobs, None, threads=1, device=device, settings=_SETTINGS)
     return {
         network.name: {place: times[f"{network.name} {' '.join(place)}"].min_ms for place in _PLACES}
@@ -133,24 +135,31 @@ def _measured(networks: Sequence[Network]) -> dict[str, dict[tuple[str, str], fl
 
 
 def _jobs(network: Network, folder: Path) -> Iterator[Job]:
-    saved = folder / network.name.replace(" ", "-")
-    float_graph.export_keras(network.model, saved)
-    random = np.random.default_rng(0)
-    tensor = network.model.inputs[0]
-    images = [random.random((1, *tensor.shape[1:]), np.float32) for _ in range(4)]  # ranges that are good for timing
+    units = network.selection.kept if network.selection else ()
+    stem = f"{network.name.replace(' ', '-')}-{hashlib.sha256(str(units).encode()).hexdigest()[:8]}"
     for format, precision in _PLACES:
-        path = folder / f"{saved.name}-{precision}.{format}"
-        if format == "tflite":
-            path.write_bytes(tflite.float32(saved) if precision == "float32" else _int8(saved, images))
-        elif precision == "float32":
-            path.write_bytes(onnx.float32(saved))
-        else:
-            source = path.with_name(f"{saved.name}-float32.onnx")
-            quantize_static(
-                source, path, _Images(input_names(network.model)[0], images), quant_format=QuantFormat.QDQ,
-                per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            )  # fmt: skip
+        path = folder / f"{stem}-{precision}.{format}"
+        if not path.exists():
+            print(f"converting: {path.name}", flush=True)
+            _convert(network.model, folder / stem, path, precision)
         yield Job(f"{network.name} {format} {precision}", path, format)
+
+
+def _convert(model: keras.Model, saved: Path, path: Path, precision: str) -> None:
+    if not saved.exists():
+        float_graph.export_keras(model, saved)
+    random = np.random.default_rng(0)
+    images = [random.random((1, *model.inputs[0].shape[1:]), np.float32) for _ in range(4)]  # good for timing alone
+    if path.suffix == ".tflite":
+        path.write_bytes(tflite.float32(saved) if precision == "float32" else _int8(saved, images))
+    elif precision == "float32":
+        path.write_bytes(onnx.float32(saved))
+    else:
+        source = path.with_name(path.name.replace("int8", "float32"))
+        quantize_static(
+            source, path, _Images(input_names(model)[0], images), quant_format=QuantFormat.QDQ,
+            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        )  # fmt: skip
 
 
 def _int8(saved: Path, images: Sequence[Any]) -> bytes:
