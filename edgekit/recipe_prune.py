@@ -47,7 +47,10 @@ class PruneTable(Table):
     distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
     ema: bool = False
     augment: bool = Field(True, description="half of the steps see mixed images that the unpruned model labels")
-    symmetric: bool = Field(False, description="what is mirrored left to right keeps its label: recovery mirrors too")
+    moved_share: float = Field(
+        0.0, ge=0, le=1, description="labelled steps that shift, zoom and relight images and boxes; for few images"
+    )
+    symmetric: bool = Field(False, description="what is mirrored left to right keeps its label: some are moved so too")
     patience: int = Field(0, ge=0, description="epochs without a better one before recovery ends; 0: it never does")
     seed: int = 0
     seeds: int = Field(1, ge=1, description="how often to recover, each with its own seed: the spread of the accuracy")

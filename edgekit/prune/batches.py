@@ -15,7 +15,6 @@ from edgekit.prune.losses.teaching import Encode
 from edgekit.prune.signature import Arrays, sample_count
 
 MIXED_SHARE = 0.5  # of the steps
-MOVED_SHARE = 0.5  # of the other steps, where the labels can move with the samples
 
 Ask = Callable[[Arrays], Arrays]
 
@@ -43,13 +42,15 @@ class Batches:
     """How the samples of a lesson come to the student.
 
     taught: the teacher's outputs for all of them. ask_teacher: its outputs for new images; None leaves the samples
-    as they are. symmetric: what is mirrored left to right keeps its labels.
+    as they are. moved_share: of the steps with labels, where these can move with the samples. symmetric: what is
+    mirrored left to right keeps its labels.
     """
 
     lesson: Lesson
     taught: Arrays
     size: int
     ask_teacher: Ask | None = None
+    moved_share: float = 0.0
     symmetric: bool = False
 
     def epoch(self, generator: np.random.Generator) -> Iterator[dict[str, Arrays]]:
@@ -63,11 +64,14 @@ class Batches:
             elif generator.random() < MIXED_SHARE:
                 mixed = Lesson(mix(part.inputs, generator))
                 yield _parts(mixed, self.ask_teacher(mixed.inputs))
-            elif part.truth and can_move(part.inputs, part.truth) and generator.random() < MOVED_SHARE:
+            elif part.truth and self._moves(part.inputs, part.truth, generator):
                 moved = Lesson(*move(part.inputs, part.truth, generator, symmetric=self.symmetric), part.encode)
                 yield _parts(moved, self.ask_teacher(moved.inputs))
             else:
                 yield _parts(part, _rows(self.taught, chosen))
+
+    def _moves(self, inputs: Arrays, truth: Arrays, generator: np.random.Generator) -> bool:
+        return bool(self.moved_share and can_move(inputs, truth) and generator.random() < self.moved_share)
 
 
 def _parts(lesson: Lesson, taught: Arrays) -> dict[str, Arrays]:

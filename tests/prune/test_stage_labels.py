@@ -10,7 +10,8 @@ import truth_of_squares
 from PIL import Image
 
 from edgekit import keras_io, worker
-from edgekit.recipe import PruneTable, TaskTable
+from edgekit.recipe import TaskTable
+from edgekit.recipe_prune import PruneTable
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,14 +43,16 @@ def coco(folder: Path) -> dict[str, Any]:
 
 def test_a_detector_recovers_on_labelled_images_without_an_adapter(tmp_path: Path) -> None:
     keras_io.save(truth_of_squares.dense_detector(), tmp_path / "model.keras")
-    table = PruneTable(keep_macs=0.7, cost="macs", round_to=8, min_channels=8, epochs=2, batch=4, symmetric=True)
+    shape = {"keep_macs": 0.7, "cost": "macs", "round_to": 8, "min_channels": 8}
+    table = PruneTable(**shape, epochs=2, batch=4, moved_share=0.5, symmetric=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "work").mkdir()
     found = worker.run(
         "edgekit.prune.stage:run",
         {"work": tmp_path / "work", "model": tmp_path / "model.keras", "dataset": coco(tmp_path), "labelled": True,
          "task": TaskTable(kind="detection").model_dump(mode="json"), "adapter": None, "teacher": None,
-         "student": None, "costs": [], "settings": table.model_dump(mode="json"),
+         "student": None, "costs": [], "precisions": ["float32"],
+         "settings": table.model_dump(mode="json"),
          "aim": {"accuracy_drop": 1.0, "slack": 0.01}},
         tmp_path / "out", lambda done, text: None, label="prune",
     )  # fmt: skip
