@@ -82,7 +82,10 @@ class Flowing:
 
 @dataclass(frozen=True, eq=False)
 class Operated:
-    """One call of one operation, and which of ``ChannelGraph.mac_terms`` are its."""
+    """One call of one operation, and which of ``ChannelGraph.mac_terms`` are its.
+
+    operation: None where it runs for every step of a sequence (TimeDistributed): its shapes are those of one.
+    """
 
     layer: str
     operation: Any
@@ -222,7 +225,8 @@ def _walk(recorder: Recorder, graph: keras.Model, flows: dict[int, Flow], prefix
         ]
         flows.update(zip(map(id, node.output_tensors), made, strict=True))
         if inner is None:
-            recorder.calls.append((key, operation, inputs, made, range(first, len(recorder.macs))))
+            once = operation if recorder.times == 1 else None
+            recorder.calls.append((key, once, inputs, made, range(first, len(recorder.macs))))
 
 
 def _apply_rule(call: Call) -> Followed:

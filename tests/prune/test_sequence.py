@@ -15,6 +15,7 @@ from edgekit.prune.cost import Macs
 from edgekit.prune.functional import weight_array
 from edgekit.prune.graph import ChannelGraph, analyze
 from edgekit.prune.importance import IMPORTANCE, taylor
+from edgekit.prune.latency.shapes import ops_of
 from edgekit.prune.least_squares import RefitSettings, refit
 from edgekit.prune.masked_norm import normalize_over
 from edgekit.prune.selection import Selection, select
@@ -244,6 +245,14 @@ def test_macs_of_a_model_on_every_frame_count_every_frame() -> None:
     macs = analyze(sequence_graphs.build("video_models")).macs_per_layer()
     assert macs["bodies/first"] == 3 * 8 * 8 * 9 * 2 * 16
     assert macs["heads/dense"] == 3 * 3 * 3 * 24 * 32
+
+
+def test_layers_of_a_model_on_every_frame_are_priced_by_all_frames_not_by_the_shape_of_one() -> None:
+    graph = analyze(sequence_graphs.build("video_models"))
+    ops = {op.layer: op for op in ops_of(graph)}
+    assert ops["bodies/first"].shape is None
+    assert [term.factor for term in ops["bodies/first"].terms] == [3 * 8 * 8 * 9]
+    assert ops["out"].shape is not None
 
 
 def test_heads_are_cut_one_by_one_whatever_the_rounding() -> None:
