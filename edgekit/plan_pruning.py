@@ -94,6 +94,7 @@ class Pruning:
             "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS) | {"control": self.has_control},
             "aim": {
                 "accuracy_drop": self.recipe.budget.accuracy_drop or _ALLOWED_POINTS,
+                "speedup": self.recipe.budget.speedup,
                 "slack": AGREEMENT_OF_A_POINT[task.kind],
             },
         }

@@ -14,7 +14,8 @@ class PruneTable(Table):
     enabled: bool = True
     keep_macs: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         "auto",
-        description='share of the multiply-accumulates that stays; "auto": the least that keeps budget.accuracy_drop',
+        description='share of the multiply-accumulates that stays; "auto": the least that keeps budget.accuracy_drop,'
+        " or where budget.speedup is set the most that is predicted to reach it",
     )
     minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
     importance: Literal["taylor", "l2", "bn", "random"] = "taylor"

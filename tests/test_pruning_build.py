@@ -68,8 +68,8 @@ def test_a_finished_network_is_taken_without_training(searched: Path, tmp_path: 
     assert taken["tried"] == made["tried"]
     assert {point["name"] for point in taken["curve"]} == {point["name"] for point in made["curve"]}
     assert "nothing was trained now" in (folder / "out" / "report.html").read_text()
-    pruned = "tflite-float32-pruned.tflite"
-    assert (folder / "out" / "variants" / pruned).read_bytes() == (searched / "out" / "variants" / pruned).read_bytes()
+    accuracy = [{point["name"]: point["accuracy"] for point in prune["curve"]} for prune in (taken, made)]
+    assert accuracy[0] == accuracy[1]
 
 
 def test_a_network_pruned_from_another_model_is_refused(searched: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 FIRST = 0.4
@@ -11,6 +11,7 @@ _FURTHER = 0.6  # where everything held so far: the next share over the smallest
 _NEAR = 0.85  # a smaller over a larger share: closer is not worth a training
 _LEAST = 0.03
 _MOST = 0.9
+_HUNDREDTH = 0.01
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,22 @@ def next_share(probes: Sequence[Probe], allowed_points: float) -> float | None:
         wanted = good * _FURTHER
         return wanted if wanted >= _LEAST else None
     return math.sqrt(good * bad) if bad / good < _NEAR else None
+
+
+def largest_share(reaches: Callable[[float], bool]) -> float:
+    """Return the largest share that ``reaches`` a speed, found by bisection; the least one where none does.
+
+    Asking costs no training, so the border is found to a hundredth.
+    """
+    low, high = _LEAST, _MOST
+    if not reaches(low):
+        return low
+    if reaches(high):
+        return high
+    while high - low > _HUNDREDTH:
+        middle = (low + high) / 2
+        low, high = (middle, high) if reaches(middle) else (low, middle)
+    return low
 
 
 def best(probes: Sequence[Probe], allowed_points: float) -> Probe:

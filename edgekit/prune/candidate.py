@@ -95,12 +95,13 @@ class Cutter:
         self.original, self.graph, self.ranking, self.cost, self.limits = original, graph, ranking, cost, limits
         self.school, self.proof, self.thinning, self.work, self.refits = school, proof, thinning, work, refits
 
-    def selection(self, keep: float) -> Selection:
-        """Choose the channels that stay; ``keep`` is a share of the multiply-accumulates.
+    def choice(self, keep: float) -> Selection:
+        """Choose the channels that stay; ``keep`` is a share of the multiply-accumulates."""
+        return select(self.graph, self.ranking, self.cost, keep, keep_of=Macs(), **self.limits)
 
-        Raises UnsupportedError where the limits leave nothing to cut.
-        """
-        selection = select(self.graph, self.ranking, self.cost, keep, keep_of=Macs(), **self.limits)
+    def selection(self, keep: float) -> Selection:
+        """Return ``choice``. Raises UnsupportedError where the limits leave nothing to cut."""
+        selection = self.choice(keep)
         if keep < 1 and selection.macs_after >= selection.macs_before:
             reasons = "; ".join(sorted({item.reason for item in self.graph.frozen})[:3])
             raise UnsupportedError(

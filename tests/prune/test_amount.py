@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edgekit.prune.amount import FIRST, Probe, best, next_share
+from edgekit.prune.amount import FIRST, Probe, best, largest_share, next_share
 
 
 def searched(drop: Callable[[float], float], allowed: float) -> list[Probe]:
@@ -46,3 +46,14 @@ def test_a_share_that_failed_by_chance_above_one_that_held_does_not_confuse_the_
     assert wanted is not None
     assert 0.24 < wanted < 0.31
     assert best(probes, 1.0).keep == 0.31
+
+
+@pytest.mark.parametrize("border", [0.1, 0.37, 0.72])
+def test_the_largest_share_that_is_fast_enough_is_found(border: float) -> None:
+    found = largest_share(lambda keep: keep <= border)
+    assert border - 0.011 < found <= border
+
+
+def test_where_no_share_is_fast_enough_the_least_is_tried() -> None:
+    assert largest_share(lambda keep: False) < 0.05
+    assert largest_share(lambda keep: True) > 0.85

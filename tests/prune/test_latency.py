@@ -22,7 +22,7 @@ from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.latency.grid import Grid, Point, all_points, grid_of
 from edgekit.prune.latency.measure import measure
 from edgekit.prune.latency.shapes import Op, OpShape, ops_of
-from edgekit.prune.latency.stage import cost_named, predictions, run
+from edgekit.prune.latency.stage import cost_named, predicted_speedup, predictions, run
 from edgekit.prune.latency.table import Place, Table
 from edgekit.prune.latency.tables import place_of, table_of
 from edgekit.prune.ledger import Ledger, total
@@ -200,6 +200,31 @@ def test_several_places_count_by_their_share() -> None:
     kept[list(graph.blocks[0].units[:16])] = False
     shares = [total(place.parts(graph), kept) / total(place.parts(graph), graph.all_kept()) for place in (slow, fast)]
     assert total(both.parts(graph), kept) == pytest.approx(sum(shares) / 2)
+
+
+def test_a_speedup_counts_from_float_to_the_fastest_precision_of_the_slowest_runtime() -> None:
+    graph, slow = staircase()
+    times = slow.table.times_ns
+
+    def at(format: str, precision: str, factor: float) -> TableLatency:
+        place = Place("local", "a CPU", "a runtime", format, precision, 1)
+        return TableLatency(Table(place, {key: round(100 * factor * ns) for key, ns in times.items()}), 0.9, 8)
+
+    tflite_float, tflite_int8, onnx_float = (
+        at("tflite", "float32", 1),
+        at("tflite", "int8", 0.25),
+        at("onnx", "float32", 3),
+    )
+    kept = graph.all_kept()
+    both = MeanLatency((tflite_float, tflite_int8))
+    assert predicted_speedup(both, graph, kept) == pytest.approx(4.0, rel=0.02)
+    assert predicted_speedup(MeanLatency((*both.places, onnx_float)), graph, kept) == pytest.approx(1.0)
+    kept[list(graph.blocks[0].units[:16])] = False
+    found = predicted_speedup(both, graph, kept)
+    assert found is not None
+    assert found > 4.1
+    assert predicted_speedup(MeanLatency((tflite_int8,)), graph, kept) is None
+    assert predicted_speedup(cost_named("macs", graph, [])[0], graph, kept) is None
 
 
 def test_an_op_that_could_not_be_timed_counts_by_its_macs() -> None:
