@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import ONE_EPOCH, command, digests, edgekit, environment, fashion, made, report_of
+from project import HANGS_S, ONE_EPOCH, begin, command, digests, edgekit, environment, fashion, made, report_of
 
 from edgekit import build as builder
 from edgekit.errors import EdgekitError
@@ -24,6 +24,7 @@ from edgekit.steps import Step
 
 KILL_MOMENTS = int(os.environ.get("EDGEKIT_KILL_MOMENTS", "2"))
 KILL_SEED = int(os.environ.get("EDGEKIT_KILL_SEED", "0"))
+ENDS_S = 15  # what was told to end is gone within this, also on a busy machine
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts and /proc are Linux's")
 
 
@@ -59,7 +60,7 @@ class Running:
 
     def wait_for_steps(self, count: int) -> None:
         """Return when ``count`` steps are done and the next one runs in a child."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + HANGS_S
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             if self.log.read_text().count("✓") >= count and self.children():
@@ -67,14 +68,14 @@ class Running:
                 if self.children():
                     return
             time.sleep(0.05)
-        raise AssertionError(f"no {count} steps in 90 s: {self.log.read_text()}")
+        raise AssertionError(f"no {count} steps in {HANGS_S} s: {self.log.read_text()}")
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=3)
+    _, alive = psutil.wait_procs(processes, timeout=ENDS_S)
     return not alive
 
 
@@ -123,7 +124,7 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(recipe: Path) -> None
     running.wait_for_steps(1)
     children = running.children()
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(timeout=5) == 130
+    assert running.process.wait(timeout=ENDS_S) == 130
     assert gone(children), children
     text = running.log.read_text()
     assert "interrupted" in text
@@ -145,7 +146,7 @@ def test_kill_9_in_the_middle_costs_one_step_and_no_byte(finished: Path, tmp_pat
     running.wait_for_steps(2)
     children = running.children()
     running.process.kill()
-    running.process.wait(timeout=5)
+    running.process.wait(timeout=ENDS_S)
     assert gone(children), children  # the child dies with its parent
     finished_steps = running.log.read_text().count("✓")
 
@@ -164,33 +165,12 @@ def test_kill_9_in_the_middle_costs_one_step_and_no_byte(finished: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_builds_at_once_in_one_folder(recipe: Path) -> None:
-    out = recipe / "out"
-    first = Running(recipe, out)
-    second = subprocess.run(
-        command("build", "-c", recipe, "-o", out), capture_output=True, text=True, env=environment(), timeout=120
-    )
-    assert first.process.wait(timeout=120) == 0, first.log.read_text()
-    assert second.returncode == 0, second.stderr
-    report = report_of(out)
-    made = digests(out)
-    assert {row["name"] for row in report["targets"][0]["variants"]} == {"float32", "int8"}
-    for row in report["targets"][0]["variants"]:
-        assert made[row["file"]] == row["sha256"]
-    both = first.log.read_text().splitlines() + second.stderr.splitlines()
-    steps = [line.rstrip() for line in both if line.startswith("✓")]
-    reused = [line for line in steps if line.endswith("reused")]
-    assert len(reused) == len(steps) / 2 > 0  # every step was made once, by one of the two
-    assert not list((out / "store/tmp").iterdir())
-
-
-@pytest.mark.slow
 def test_kill_9_at_seeded_random_moments_costs_no_byte(tmp_path: Path) -> None:
     """Every build is killed at random moments of an uninterrupted one's time until it gets through."""
     generator = random.Random(KILL_SEED)
     uninterrupted = fashion(tmp_path / "uninterrupted")
     began = time.monotonic()
-    assert edgekit("build", "-c", uninterrupted, "-o", uninterrupted / "out", timeout_s=600).code == 0
+    assert edgekit("build", "-c", uninterrupted, "-o", uninterrupted / "out").code == 0
     takes_s = time.monotonic() - began
     expected = digests(uninterrupted / "out/variants"), _shared(made(uninterrupted / "out/artifacts"))
     kills = builds = 0
@@ -204,12 +184,12 @@ def test_kill_9_at_seeded_random_moments_costs_no_byte(tmp_path: Path) -> None:
             except subprocess.TimeoutExpired:
                 children = running.children()
                 running.process.kill()
-                running.process.wait(timeout=5)
+                running.process.wait(timeout=ENDS_S)
                 kills += 1
                 assert gone(children), children
             else:
                 break
-        done = edgekit("build", "-c", recipe, "-o", recipe / "out", timeout_s=600)
+        done = edgekit("build", "-c", recipe, "-o", recipe / "out")
         assert done.code == 0, done.err
         found = digests(recipe / "out/variants"), _shared(made(recipe / "out/artifacts"))
         assert found == expected
@@ -232,14 +212,16 @@ def test_ten_builds_at_once_share_one_store(recipe: Path) -> None:
         with path.open("wb") as log:
             words = command("build", "-c", recipe, "-o", out)
             running.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=log, env=environment()))
-    codes = [process.wait(timeout=600) for process in running]
+    codes = [process.wait(timeout=HANGS_S) for process in running]
     texts = [path.read_text() for path in logs]
     assert codes == [0] * 10, texts
     steps = [line.rstrip() for text in texts for line in text.splitlines() if line.startswith("✓")]
     assert len(steps) % 10 == 0
     once = [line for line in steps if not line.endswith("reused")]
     assert len(once) == len(steps) / 10  # each was made once, by one of the ten
-    for row in report_of(out)["targets"][0]["variants"]:
+    rows = report_of(out)["targets"][0]["variants"]
+    assert {row["name"] for row in rows} == {"float32", "int8"}
+    for row in rows:
         assert digests(out)[row["file"]] == row["sha256"]
     assert not list((out / "store/tmp").iterdir())
 
@@ -277,7 +259,7 @@ def test_a_store_of_an_older_version_is_left_alone_and_not_believed(finished: Pa
     (store / "0.0.1").mkdir()
     (store / "0.0.1/blob").write_bytes(b"old")
     before = digests(recipe / "out/variants")
-    done = edgekit("build", "-c", recipe, "-o", recipe / "out", timeout_s=600)
+    done = edgekit("build", "-c", recipe, "-o", recipe / "out")
     assert done.code == 0, done.err
     made_again = [line for line in done.lines() if not line.endswith("reused")]
     assert len(made_again) == len(entries) == 10
@@ -310,7 +292,10 @@ class Vanishing:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["data/test.npz", "model.keras"])
-def test_what_vanishes_under_a_build_is_named_and_no_file_is_called_good(name: str, recipe: Path) -> None:
+def test_what_vanishes_under_a_build_is_named_and_no_file_is_called_good(
+    name: str, finished: Path, recipe: Path
+) -> None:
+    begin(finished, recipe / "out")
     prepared = builder.prepare(recipe, {}, [])
     observer = Vanishing(recipe / name)
     done = builder.run(prepared, recipe / "out", observer, jobs=1)

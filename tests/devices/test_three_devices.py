@@ -16,7 +16,7 @@ import arm
 import pytest
 from adb_phone import Adb, Phone
 from machines import Sshd, require
-from project import NO_PRUNE, edgekit, fashion
+from project import NO_PRUNE, begin, edgekit, fashion
 
 from edgekit.devices import adb, ssh
 
@@ -40,7 +40,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     for module in ("playwright", "edgekit_web_assets"):
         require(importlib.util.find_spec(module), f"{module} is not installed: make web")
     with ExitStack() as stack:
@@ -55,6 +55,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             f'{PAGE} = "browser"\n'
         )
         folder = fashion(tmp_path_factory.mktemp("three") / "fashion", NO_PRUNE + devices)
+        begin(finished, folder / "out")
         recipe = folder / "edgekit.toml"
         names = f'names = ["{BOARD}", "{PHONE}", "{PAGE}"]'
         recipe.write_text(recipe.read_text().replace(f'names = ["{BOARD}"]', names))
