@@ -200,7 +200,7 @@ def _cutter(
     ranking = IMPORTANCE[settings["importance"]](ready.original, graph, few, settings["seed"])
     proof = {name: array[:_EXACTNESS_SAMPLES] for name, array in few.items()}
     limits = {name: settings[name] for name in _LIMITS}
-    cost, note = cost_named(settings["cost"], graph, costs)
+    cost, note = cost_named("macs" if settings["keep_macs"] == 1 else settings["cost"], graph, costs)
     cutter = Cutter(
         ready.original, graph, ranking, cost, limits, ready.school, proof, thinning, work, refits=settings["refit"]
     )
