@@ -16,6 +16,7 @@ from edgekit.prune.cost import Macs
 from edgekit.prune.graph import analyze
 from edgekit.prune.recovery import RecoverySettings
 from edgekit.prune.signature import predict
+from edgekit.prune.thinning import Thinning
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +31,9 @@ def candidate_error(original: keras.Model, work: Path, refits: bool) -> tuple[fl
     lesson = Lesson(prune_graphs.samples(original, 32))
     school = School(original, lesson, None, None, None, RecoverySettings(epochs=0))
     ranking = np.random.default_rng(0).random(graph.unit_count)
-    cutter = Cutter(original, graph, ranking, Macs(), {}, school, lesson.part(np.arange(2)).inputs, work, refits=refits)
+    proof = lesson.part(np.arange(2)).inputs
+    thinning = Thinning(proof, work, low_rank=False, energy=0.98, sparsity=None, precisions=())
+    cutter = Cutter(original, graph, ranking, Macs(), {}, school, proof, thinning, work, refits=refits)
     found = cutter.candidate(0.5, 0, lambda fraction, message: None)
     fresh = prune_graphs.samples(original, 8, seed=9)
     taught, given = predict(original, fresh), predict(keras_io.load(found.file), fresh)
