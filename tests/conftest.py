@@ -5,8 +5,9 @@ So that a new test does not disturb its neighbours:
 
 - Files belong in ``tmp_path``, nothing is written into the checkout, and ports are asked of the kernel.
 - A finished build comes from ``finished``, which is made once for all workers; a test changes a copy of it.
-- A file's tests run in one worker, so a module fixture is made once. Files that need the one thing of a machine, such
-  as a folder with a fixed name, are named in ``workers.TOGETHER``.
+- A file's tests run in one worker, so a module fixture is made once. All files that import ``adb_phone`` or ``arm`` run
+  in one, as their stand-ins are there but once (``workers.USES_STAND_INS``).
+- What follows the conversion of a Keras model starts from ``project.begin``: it brings the converted float graphs.
 - A neighbour may take a core at any moment: wait for an event, not for a time, and expect no speed.
 """
 

@@ -1,6 +1,7 @@
 """How the tests are spread over worker processes, and what the workers share.
 
-A file's tests stay together and in order, as its module fixtures expect; so do the files of one group in ``TOGETHER``.
+A file's tests stay together and in order, as its module fixtures expect; so do all files that use what a machine has
+but once.
 The files with most ``slow`` tests go first, so that no long one is left for the end.
 """
 
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -20,11 +23,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from edgekit.runtimes.facts import cores
 
-TOGETHER = {  # what a machine has but once
-    "tests/devices/test_adb.py": "a phone's folder, a Raspberry Pi's root folder",
-    "tests/devices/test_arm.py": "a phone's folder, a Raspberry Pi's root folder",
-    "tests/devices/test_three_devices.py": "a phone's folder, a Raspberry Pi's root folder",
-}
+ROOT = Path(__file__).parents[1]
+# Stand-ins that a machine has but once: a phone's folder has a fixed name, a board's root folder is mounted.
+USES_STAND_INS = re.compile(r"^(import|from) (adb_phone|arm)\b", re.MULTILINE)
 _WORKER_GB = 4  # a worker that loaded TensorFlow, and its children that train or convert
 
 
@@ -40,8 +41,12 @@ class InGroups(LoadScopeScheduling):
 
 
 def group(nodeid: str) -> str:
-    file = nodeid.partition("::")[0]
-    return TOGETHER.get(file, file)
+    return _group_of(nodeid.partition("::")[0])
+
+
+@cache
+def _group_of(file: str) -> str:
+    return "stand-ins" if USES_STAND_INS.search((ROOT / file).read_text()) else file
 
 
 def long_ones_first(items: list[pytest.Item]) -> None:
