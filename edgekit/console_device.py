@@ -38,7 +38,7 @@ def show_runs(runs: dict[str, Any]) -> None:
         f"{_states(first)}[/]"
     )
     for name, found in timed.items():
-        if facts := [*executors(found["nodes"]), *energy(found["energy_mj"])]:
+        if facts := [*executors(found.get("nodes", {})), *energy(found.get("energy_mj"))]:
             out.print(f"[dim]{escape(names[name])}: {'; '.join(facts)}[/]", soft_wrap=True)
     show_slowest_ops(out, timed)
 
@@ -83,6 +83,6 @@ def _states(run: dict[str, Any]) -> str:
         if before not in (None, ""):
             text = form.format(before)
             parts.append(text if before == after or after is None else f"{text} then {form.format(after)}")
-    parts += [run["clocks"]] if run["clocks"] else []
+    parts += [run["clocks"]] if run.get("clocks") else []
     parts += [f"slowed by: {what}" for what in run["after"]["slowed_by"]]
     return "".join(f"; {part}" for part in parts)
