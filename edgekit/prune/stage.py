@@ -33,6 +33,8 @@ from edgekit.prune.thinning import Thinning
 MODEL, CURVE = "pruned.keras", "curve"
 _RANKING_SAMPLES = 192
 _EXACTNESS_SAMPLES = 8
+_READY = 0.08  # of the progress: everything before the first training
+_SEARCH = 1.5  # what a search of the amount takes, in trainings of the unpruned network
 _MARGIN = 1.05  # over budget.speedup: what the prediction of the time may be off
 _LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
 
@@ -69,18 +71,16 @@ def run(
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
     ready = _class(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
+    cutter, facts = (None, {}) if student else _cutter(ready, settings, costs, precisions, work, progress)
     controls = _controls(ready, settings, work, progress)
-    ready = replace(ready, school=replace(ready.school, judge=_judge(ready, controls, task, aim)))
-    if student is not None:
-        found = [_taught_student(student, ready, settings, work, progress)]
-        facts: dict[str, Any] = {"frozen": [], "widths": [], "target_reached": True, "cost": ""}
+    school = replace(ready.school, judge=_judge(ready, controls, task, aim))
+    if cutter is None:
+        assert student is not None
+        found = [_taught_student(student, ready.original, school, settings, work, progress)]
+        facts = {"frozen": [], "widths": [], "target_reached": True, "cost": ""}
         facts |= {"macs_before": analyze(ready.original).macs(), "macs_after": found[0].macs}
     else:
-        thinning = Thinning(
-            _few(ready), work, low_rank=settings["low_rank"], energy=settings["low_rank_energy"],
-            sparsity=settings["sparsity"], precisions=precisions,
-        )  # fmt: skip
-        cutter, facts = _cutter(ready, settings, costs, thinning, work, progress)
+        cutter.school = school
         found = _candidates(cutter, settings, aim, progress)
         facts |= _facts(cutter, found[0])
     best = found[0]
@@ -98,7 +98,7 @@ def run(
         "parameters_before": int(ready.original.count_params()),
         "parameters_after": best.parameters,
         "chosen": best.name,
-        "judged_by": _judged_by(ready.school.judge, controls),
+        "judged_by": _judged_by(school.judge, controls),
         "tried": [_tried(made) for made in (*found, *controls)],
         "minutes": sum(candidate.seconds for candidate in found) / 60,
         "control_minutes": sum(taught.seconds for taught in controls) / 60 if controls else None,
@@ -113,7 +113,8 @@ def _controls(ready: _Class, settings: dict[str, Any], work: Path, progress: Pro
         return []
     found = []
     for seed in _seeds(settings):
-        tell = _share(progress, 0.08, 0.02, f"control, seed {seed}: ")
+        width = (_cut_starts(settings) - _READY) / settings["seeds"]
+        tell = _share(progress, _READY + width * (seed - settings["seed"]), width, f"control, seed {seed}: ")
         found.append(retrained(copy_model(ready.original), ready.school, seed, tell, work / f"control-seed-{seed}"))
     return found
 
@@ -169,12 +170,14 @@ def _teacher(path: Path | None, original: keras.Model) -> keras.Model:
     return teacher
 
 
-def _taught_student(path: Path, ready: _Class, settings: dict[str, Any], work: Path, progress: Progress) -> Candidate:
+def _taught_student(
+    path: Path, original: keras.Model, school: School, settings: dict[str, Any], work: Path, progress: Progress
+) -> Candidate:
     student = as_functional(keras_io.load(path))
-    _check_alike(student, ready.original, f"prune.student {path.name}")
-    macs = analyze(student).macs()
-    tell = _share(progress, 0.1, 0.9, "")
-    return replace(retrained(student, ready.school, settings["seed"], tell, work / "student"), macs=macs)
+    _check_alike(student, original, f"prune.student {path.name}")
+    macs, start = analyze(student).macs(), _cut_starts(settings)
+    tell = _share(progress, start, 1 - start, "")
+    return replace(retrained(student, school, settings["seed"], tell, work / "student"), macs=macs)
 
 
 def _check_alike(found: keras.Model, wanted: keras.Model, what: str) -> None:
@@ -191,8 +194,13 @@ def _few(ready: _Class) -> Arrays:
 
 
 def _cutter(
-    ready: _Class, settings: dict[str, Any], costs: Sequence[Path], thinning: Thinning, work: Path, progress: Progress
-) -> tuple[Cutter, dict[str, Any]]:
+    ready: _Class, settings: dict[str, Any], costs: Sequence[Path], precisions: list[str], work: Path,
+    progress: Progress,
+) -> tuple[Cutter | None, dict[str, Any]]:  # fmt: skip
+    thinning = Thinning(
+        _few(ready), work, low_rank=settings["low_rank"], energy=settings["low_rank_energy"],
+        sparsity=settings["sparsity"], precisions=precisions,
+    )  # fmt: skip
     progress(0.03, "finding channel groups")
     graph = analyze(ready.original)
     few = _few(ready)
@@ -214,8 +222,9 @@ def _cutter(
 def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
     """Return every network that was made, the chosen one first."""
     keep = settings["keep_macs"] if settings["keep_macs"] != "auto" else _for_speed(cutter, aim["speedup"])
+    start, seeds = _cut_starts(settings), settings["seeds"]
     if keep is not None:
-        amounts = [cutter.candidate(keep, settings["seed"], _share(progress, 0.1, 0.9, ""))]
+        amounts = [cutter.candidate(keep, settings["seed"], _share(progress, start, (1 - start) / seeds, ""))]
         best = amounts[0]
     else:
         amounts = _searched(cutter, settings, aim, progress)
@@ -223,7 +232,10 @@ def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], p
         probe = amount.best([_probe(item) for item in amounts], allowed)
         best = next(item for item in amounts if item.keep == probe.keep)
     again = [
-        cutter.candidate(best.keep, seed, _share(progress, 0.9, 0.1, f"seed {seed}: ")) for seed in _seeds(settings)[1:]
+        cutter.candidate(
+            best.keep, seed, _share(progress, 1 - (1 - start) * (seeds - number) / seeds, 0.0, f"seed {seed}: ")
+        )
+        for number, seed in enumerate(_seeds(settings)[1:], 1)
     ]
     return [best, *(item for item in amounts if item is not best), *again]
 
@@ -258,9 +270,10 @@ def _searched(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], pro
         limit = settings["minutes"] * 60
         if found and used + expected > limit:
             break
-        share = min(0.85, used / limit)
+        start = _cut_starts(settings)
+        done = start + (1 - start) * min(0.85, used / limit)
         what = f"keeping {keep:.0%} of the multiply-accumulates: "
-        found.append(cutter.candidate(keep, settings["seed"], _share(progress, 0.1 + 0.8 * share, 0.05, what)))
+        found.append(cutter.candidate(keep, settings["seed"], _share(progress, done, (1 - start) * 0.1, what)))
     return found
 
 
@@ -292,6 +305,14 @@ def _judged_by(judge: Judge | None, controls: Sequence[Candidate]) -> str:
 
 def _seeds(settings: dict[str, Any]) -> range:
     return range(settings["seed"], settings["seed"] + settings["seeds"])
+
+
+def _cut_starts(settings: dict[str, Any]) -> float:
+    """Return the progress at which the controls are done: an epoch costs about what the network computes."""
+    if not settings["control"]:
+        return _READY
+    cut = settings["seeds"] * settings["keep_macs"] if settings["keep_macs"] != "auto" else _SEARCH
+    return float(_READY + (1.0 - _READY) * settings["seeds"] / (settings["seeds"] + cut))
 
 
 def _share(progress: Progress, start: float, width: float, before: str) -> Progress:
