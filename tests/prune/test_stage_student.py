@@ -1,0 +1,80 @@
+"""A network of the user's own is taught instead of cutting, and a teacher may be another network than the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from edgekit import keras_io, worker
+from edgekit.errors import RecipeError
+from edgekit.recipe import TaskTable
+from edgekit.recipe_prune import PruneTable
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+IDENTITY = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+
+
+def network(width: int, outputs: int = 10) -> keras.Model:
+    image = keras.Input((12, 12, 3), name="image")
+    x = keras.layers.Conv2D(width, 3, activation="relu", name=f"conv_{width}")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(outputs, activation="softmax", name="classes")(x))
+
+
+def taught(folder: Path, student: Path | None, teacher: Path | None) -> dict[str, Any]:
+    """Run the stage on unlabelled samples in a process of its own."""
+    samples = np.random.default_rng(0).random((24, 12, 12, 3), np.float32)
+    np.savez(folder / "samples.npz", x=samples)
+    for name in ("out", "work"):
+        (folder / name).mkdir()
+    table = PruneTable(epochs=2, batch=8, cost="macs", min_channels=8, round_to=8)
+    return worker.run(
+        "edgekit.prune.stage:run",
+        {"work": folder / "work", "model": folder / "model.keras", "labelled": False, "adapter": None,
+         "dataset": {"kind": "npz", "path": folder / "samples.npz", "labels": None, "classes": [],
+                     "preprocess": IDENTITY},
+         "task": TaskTable(kind="classification").model_dump(mode="json"), "teacher": teacher, "student": student,
+         "costs": [], "precisions": ["float32"], "settings": table.model_dump(mode="json") | {"control": False},
+         "aim": {"accuracy_drop": 100.0, "speedup": None, "slack": 1.5}},
+        folder / "out", lambda done, text: None, label="prune",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    keras.utils.set_random_seed(0)
+    keras_io.save(network(32), tmp_path / "model.keras")
+    return tmp_path
+
+
+def test_a_smaller_network_of_the_users_is_taught(folder: Path) -> None:
+    small = network(8)
+    keras_io.save(small, folder / "student.keras")
+    found = taught(folder, folder / "student.keras", None)
+    made = keras_io.load(folder / "out" / "pruned.keras")
+    assert made.count_params() == small.count_params() == found["parameters_after"]
+    assert found["chosen"] == "student"
+    assert found["macs_after"] < found["macs_before"]
+    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(made.weights, small.weights, strict=True))
+
+
+def test_a_student_with_other_outputs_is_refused(folder: Path) -> None:
+    keras_io.save(network(8, outputs=4), folder / "student.keras")
+    with pytest.raises(RecipeError, match=r"student\.keras takes"):
+        taught(folder, folder / "student.keras", None)
+
+
+def test_without_labels_the_amount_is_found_by_agreement_with_the_model(folder: Path) -> None:
+    keras_io.save(network(40), folder / "teacher.keras")
+    found = taught(folder, None, folder / "teacher.keras")
+    assert found["judged_by"] == "agreement, against the unpruned model"
+    assert found["recovery"] == "distillation"
+    assert found["chosen"].startswith("keep-")
+    assert len({item["keep"] for item in found["tried"]}) >= 2
