@@ -10,8 +10,8 @@ from benchmarks.families import build
 from edgekit.prune.cost import COUNTED
 from edgekit.prune.graph import analyze
 from edgekit.prune.selection import select
-from edgekit.prune.signature import input_names
-from edgekit.prune.surgery import prune, verify_exact
+from edgekit.prune.signature import input_names, predict
+from edgekit.prune.surgery import prune, verify_exact, zeroed
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 
@@ -30,3 +30,5 @@ def test_half_of_the_work_goes_and_nothing_else_changes(name: str) -> None:
     inputs = {input_names(model)[0]: np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)}
     # Sums over up to 1024 channels in another order, through 50 to 120 layers; a wrong channel gives over 1e-2.
     assert verify_exact(model, graph, selection, pruned, inputs) <= 1e-5
+    whole, without = (next(iter(predict(one, inputs).values())) for one in (model, zeroed(model, graph, selection)))
+    assert not np.allclose(whole, without, rtol=1e-2)  # what was cut did matter
