@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekit.report import figures
-from edgekit.report.charts.curve import UNPRUNED, curve, short_name
+from edgekit.report.charts.curve import CONTROL, UNPRUNED, curve, short_name
 from edgekit.report.markup import Child, Markup, facts, tag
 from edgekit.report.pruned import CurvePoint, Gap, PruneSummary, Tried
 from edgekit.report.schema import Report
@@ -19,15 +19,18 @@ def pruning(report: Report) -> Markup | None:
     if prune is None:
         return None
     picture = curve(prune)
-    return tag(
-        "section",
-        tag("h2", "Pruning", id="title-pruning"),
-        tag("p", pruning_sentence(prune)) if prune.curve else None,
-        tag("div", picture, class_="panel") if picture else None,
-        tag("div", _networks(prune), class_="panel") if prune.curve else None,
+    known = [
         tag("div", facts(_facts(prune)), class_="panel"),
         tag("div", low_rank_layers(prune.low_rank), class_="panel") if prune.low_rank else None,
         tag("div", _frozen(prune.frozen), class_="panel") if prune.frozen else None,
+    ]
+    beside = tag("div", tag("div", picture, class_="panel"), tag("div", *known, class_="column"), class_="pair")
+    return tag(
+        "section",
+        tag("h2", "Pruning", id="title-pruning"),
+        tag("p", pruning_sentence(prune), class_="lead") if prune.curve else None,
+        tag("div", _networks(prune), class_="panel") if prune.curve else None,
+        *([beside] if picture else known),
         id="pruning",
         aria_labelledby="title-pruning",
     )
@@ -80,11 +83,15 @@ def _row(point: CurvePoint, tried: Tried | None, unpruned: CurvePoint | None) ->
         short_name(point.name),
         f"{100 * point.accuracy.value:.2f}",
         missing("itself") if drop is None else f"{_signed(drop)} {figures.interval(point.accuracy)}",
-        _gap(point.against_control) if point.against_control else missing("no control"),
+        _gap(point.against_control) if point.against_control else missing(_no_gap(point)),
         missing(point.latency_note or "not timed") if faster is None else figures.factor(faster),
         figures.count(tried.macs) if tried and tried.macs else missing("all"),
         f"{tried.seconds / 60:.1f} min, {tried.epochs} epochs" if tried else missing("none"),
     ]
+
+
+def _no_gap(point: CurvePoint) -> str:
+    return "itself" if point.name.startswith(CONTROL) else "no control"
 
 
 def _ratio(unpruned: CurvePoint, point: CurvePoint) -> float | None:
@@ -94,7 +101,7 @@ def _ratio(unpruned: CurvePoint, point: CurvePoint) -> float | None:
 
 
 def _gap(gap: Gap) -> str:
-    return f"{_signed(gap.points)} points [{-gap.high_points:+.2f}, {-gap.low_points:+.2f}]"
+    return f"{_signed(gap.points)} points [{_signed(gap.high_points)}, {_signed(gap.low_points)}]"
 
 
 def _signed(drop: float) -> str:
@@ -135,5 +142,5 @@ def _before_after(before: int, after: int) -> str:
 
 
 def _frozen(layers: Sequence[str]) -> Markup:
-    summary = f"{len(layers)} layers left alone, with the reason"
+    summary = f"{len(layers)} layer{'s' if len(layers) > 1 else ''} left alone, with the reason"
     return tag("details", tag("summary", summary), tag("ul", *(tag("li", x) for x in layers), class_="plain"))
