@@ -122,6 +122,8 @@ class SshWire:
         known = f"'[{self.host}]:{self.port}'" if self.port and self.port != 22 else self.host
         user = f"{self.login.rpartition('@')[0]}@" if "@" in self.login else ""
         for pattern, kind, what, cure in _FAILURES:
+            if attached and kind is not DroppedError:
+                continue  # what ssh says of coming back is not what happened
             if re.search(pattern, said):
                 hint = cure.format(
                     known=known, login=self.login, host=self.host, user=user, by_hand=self.by_hand(""),

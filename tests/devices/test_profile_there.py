@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import machines
 import numpy as np
 import onnx.parser
 import pytest
 from machines import Sshd
 from project import command, edgekit, environment
 
+from edgekit.devices.ssh import PROGRAM
 from edgekit.errors import StageError
 from edgekit.profile.latency import Job
 from edgekit.profile.reference import with_reference
@@ -112,21 +114,24 @@ def test_an_emulated_device_is_checked_but_has_no_times(board: Sshd, tmp_path: P
     assert not re.search(r"\bms\b", shown.out)
 
 
-def test_pulling_the_plug_midway_exits_6_in_time(board: Sshd, tmp_path: Path) -> None:
+def test_pulling_the_plug_midway_exits_6_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add = onnx_file(tmp_path, "Add")
-    arguments = command("profile", add, "--device", board.address, "--seconds", "30")
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
-        end = time.monotonic() + 60
-        while not any(board.runs.glob("run-*/pids")) and time.monotonic() < end:
-            time.sleep(0.05)
-        time.sleep(2.0)
-        board.kill_sessions()
-        start = time.monotonic()
-        _, err = process.communicate(timeout=60)
-        assert time.monotonic() - start < NOTICED_S
-    assert process.returncode == 6, err.decode()
-    assert "the connection was lost" in err.decode()
-    assert "Run this again" in err.decode()
+    with machines.sshd(tmp_path / "board", {"XDG_CACHE_HOME": f"{tmp_path}/cache"}) as board:
+        monkeypatch.setenv(PROGRAM, board.program)
+        runs = tmp_path / "cache" / "edgekit"
+        arguments = command("profile", add, "--device", board.address, "--seconds", "30")
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+            end = time.monotonic() + 60
+            while not any(runs.glob("run-*/*.pid")) and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(2.0)
+            board.switch_off()
+            start = time.monotonic()
+            _, err = process.communicate(timeout=60)
+            assert time.monotonic() - start < NOTICED_S
+        assert process.returncode == 6, err.decode()
+        assert "the connection was lost" in err.decode()
+        assert "Run this again" in err.decode()
 
 
 def test_killing_the_command_leaves_nothing_on_the_device(board: Sshd, tmp_path: Path) -> None:
@@ -137,7 +142,7 @@ def test_killing_the_command_leaves_nothing_on_the_device(board: Sshd, tmp_path:
             time.sleep(0.05)
         process.kill()
         process.communicate()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 30  # the device waits 15 s for a connection to come back
     while (board.sessions() or any(board.runs.glob("run-*"))) and time.monotonic() < end:
         time.sleep(0.1)
     assert not board.sessions()
