@@ -12,7 +12,7 @@ from edgekit.prune.losses.geometry import corners, giou
 from edgekit.prune.losses.probability import Logs, both, divergence, logs
 from edgekit.prune.losses.teaching import Arrays, Loss, Tensors
 
-BOX_WEIGHT = 2.0  # as in TOOD
+BOX_WEIGHT = 5.0  # labels alone on digits_detector, 500 scenes, 3 epochs: 64.8 mAP against 61.6 with the 2.0 of TOOD
 _SIDES = 4
 
 Read = Callable[[Tensors], tuple[tf.Tensor, Logs]]
