@@ -103,7 +103,7 @@ def test_class_numbers_beyond_the_scores_are_a_mistake_of_the_recipe() -> None:
         {"classes": keras.losses.BinaryCrossentropy()},
         ["categorical_crossentropy"],
     ],
-    ids=repr,
+    ids=["name", "sparse", "smoothed", "short", "function", "by-output", "list"],
 )
 def test_the_compiled_loss_is_the_one_keras_computes(loss: Any, suffix: str, tmp_path: Path) -> None:
     model = classifier(None if getattr(loss, "get_config", dict)().get("from_logits") else "softmax")
