@@ -149,6 +149,8 @@ def profile(
         typer.Option(metavar="HOST:PORT", help="serve there; 0.0.0.0 is for a phone in the network"),
     ] = None,
     lock_clocks: LockClocksOption = False,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="score on the recipe's test samples there, too")] = False,
+    config: RecipeOption = Path("edgekit.toml"),
     as_json: JsonOption = False,
 ) -> None:
     """Time files in their runtime, interleaved; min, p50, p90, p99, memory, per-op times.
@@ -170,8 +172,10 @@ def profile(
             measured = single.latency(artifact, threads, settings, progress)
         else:
             measured = single.on_device(artifact, threads, device, settings, progress, lock_clocks=lock_clocks)
+        scores = {path: single.accuracy(path, config, device, progress) for path in artifact} if accuracy else {}
     if as_json:
-        print_json(measured)
+        by_name = {str(path): {"accuracy": scored} for path, scored in scores.items()}
+        print_json({name: figures | by_name.get(name, {}) for name, figures in measured.items()})
         return
     if device == "local":
         console.show_latency(measured)
@@ -179,6 +183,8 @@ def profile(
         console_device.show_runs(measured)
     if sustained:
         console_device.show_over_time(measured)
+    for path, scored in scores.items():
+        console.show_accuracy(path, scored)
 
 
 @app.command()
