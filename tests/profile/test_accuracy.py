@@ -164,7 +164,7 @@ def test_equal_runs_write_equal_bytes(tmp_path: Path) -> None:
 def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
     data = pictures(tmp_path, 2)
     run(tmp_path / "out", detector(tmp_path, 1.0), data, DETECTION)
-    samples = accuracy.sample_set(accuracy._open(data, labelled=True))
+    samples = accuracy.sample_set(accuracy.opened(data, labelled=True))
     first, _ = load_predictions(tmp_path / "out" / "predictions.npz", samples)
     np.testing.assert_array_equal(first["boxes"], np.array([[1, 1, 5, 5], [1, 1, 5, 5]], np.float32))
     np.testing.assert_array_equal(first["scores"], np.array([0.9, 0.1], np.float32))
