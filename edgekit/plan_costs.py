@@ -37,6 +37,6 @@ def _places(recipe: Recipe, target: Target) -> Iterator[Place]:
     device, threads = (address, target.threads) if address.startswith("ssh:") else ("local", recipe.profile.threads)
     for output in target.outputs if target.host_comparable else ():
         int8 = output.precision == "int8" and recipe.quantize.enabled
-        if recipe.budget.speedup and int8:  # it counts from the float model
+        if recipe.budget.speedup and recipe.prune.keep_macs == "auto" and int8:  # it counts from the float model
             yield device, output.format, "float32", threads
         yield device, output.format, "int8" if int8 else "float32", threads

@@ -92,12 +92,17 @@ class Pruning:
             "adapter": File(task.adapter) if learns and task.adapter else None,
             "teacher": File(table.teacher) if table.teacher else None,
             "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS) | {"control": self.has_control},
-            "aim": {
-                "accuracy_drop": self.recipe.budget.accuracy_drop or _ALLOWED_POINTS,
-                "speedup": self.recipe.budget.speedup,
-                "slack": AGREEMENT_OF_A_POINT[task.kind],
-            },
+            "aim": self._aim(),
         }
+
+    def _aim(self) -> dict[str, Any]:
+        """Return what an amount is searched for by; where the amount is given, budgets change nothing here."""
+        budget, slack = self.recipe.budget, AGREEMENT_OF_A_POINT[self.recipe.task.kind]
+        if self.recipe.prune.keep_macs != "auto":
+            return {"accuracy_drop": None, "speedup": None, "slack": slack}
+        return {
+            "accuracy_drop": budget.accuracy_drop or _ALLOWED_POINTS, "speedup": budget.speedup, "slack": slack,
+        }  # fmt: skip
 
 
 _ALLOWED_POINTS = 1.0  # where the recipe sets no accuracy budget

@@ -244,9 +244,11 @@ def fingerprint(recipe: Recipe) -> str:
 
 
 def making_fingerprint(recipe: Recipe) -> str:
-    """Return the sha256 of what decides the inside of an artifact; of the budgets, searches aim at accuracy's."""
+    """Return the sha256 of what decides the inside of an artifact: of the budgets those that searches aim at."""
     tables: dict[str, Any] = dict.fromkeys(("task", "preprocess", "prune", "quantize", "convert"), True)
-    return _sha256(recipe.model_dump_json(include=tables | {"budget": {"accuracy_drop"}}, exclude={**_PLACES}))
+    searches = recipe.prune.enabled and recipe.prune.keep_macs == "auto"
+    aims = {"accuracy_drop", "speedup"} if searches else {"accuracy_drop"}
+    return _sha256(recipe.model_dump_json(include=tables | {"budget": aims}, exclude={**_PLACES}))
 
 
 _PLACES: dict[str, Any] = {"prune": {"teacher", "student", "checkpoint"}}  # known by their content

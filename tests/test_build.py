@@ -76,7 +76,7 @@ def test_a_rerun_reuses_every_step_and_is_fast(copied: Path, monkeypatch: pytest
     done = build(copied)
     assert done.code == 0, done.err
     assert all(line.endswith("reused") for line in done.lines())
-    assert len(done.lines()) == 17
+    assert len(done.lines()) == 18
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines() if line.startswith("import time:")}
     assert "edgekit.build" in imported
     assert not imported & {"tensorflow", "keras"}  # 0.8 s on an idle machine; these alone take 5 s

@@ -16,6 +16,7 @@ import machines
 
 STAND_INS = Path(os.environ.get("EDGEKIT_STAND_INS", "/opt/edgekit-stand-ins"))
 
+_CLEANED_S = 40.0
 RUNS = Path("/data/local/tmp/edgekit")  # the one place on a phone where a shell may write
 
 
@@ -112,5 +113,13 @@ def adb(folder: Path) -> Iterator[Adb]:
         for phone in list(client.phones):
             client.forget(phone)
         client.run("kill-server")
+        _emptied(RUNS)
         for place in made:
             place.rmdir()
+
+
+def _emptied(folder: Path) -> None:
+    """Wait until what a pulled plug left running has cleaned up after itself, which it does after 15 s."""
+    end = time.monotonic() + _CLEANED_S
+    while any(folder.iterdir()) and time.monotonic() < end:
+        time.sleep(0.1)
