@@ -264,12 +264,15 @@ def _searched(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], pro
             "Give more samples in data.train or data.calibration, or a share: keep_macs = 0.5",
         )
     found: list[Candidate] = []
+    cuts: set[int] = set()  # of what was tried: near the ends, two shares may leave the same channels, or all
     while (keep := amount.next_share([_probe(item) for item in found], aim["accuracy_drop"])) is not None:
         used = sum(item.seconds for item in found)
         expected = found[-1].seconds if found else 0.0
         limit = settings["minutes"] * 60
-        if found and used + expected > limit:
+        left = cutter.choice(keep).macs_after
+        if found and (used + expected > limit or left in cuts | {cutter.graph.macs()}):
             break
+        cuts.add(left)
         start = _cut_starts(settings)
         done = start + (1 - start) * min(0.85, used / limit)
         what = f"keeping {keep:.0%} of the multiply-accumulates: "
