@@ -16,8 +16,8 @@ from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.prune import surgery
 from edgekit.prune.batches import Lesson
+from edgekit.prune.channel_graph import ChannelGraph
 from edgekit.prune.cost import Cost, Macs
-from edgekit.prune.graph import ChannelGraph
 from edgekit.prune.held import Judge
 from edgekit.prune.importance import Importance
 from edgekit.prune.least_squares import RefitSettings, refit

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from edgekit.prune.channel_graph import ChannelGraph, WeightAxis
 from edgekit.prune.channels import IntArray
-from edgekit.prune.graph import ChannelGraph, WeightAxis
 
 _STEP = 16  # where nothing was measured: the lanes of an AVX-512 register, twice those of NEON
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edgekit.errors import StageError
+from edgekit.prune.channel_graph import ChannelGraph
 from edgekit.prune.functional import as_functional, operations, weight_array
-from edgekit.prune.graph import ChannelGraph
 from edgekit.prune.signature import (
     Arrays,
     as_tensors,

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from edgekit.prune.channel_graph import BoolArray, ChannelGraph, stays
 from edgekit.prune.distillation import Distillation
 from edgekit.prune.functional import operations, weight_array
-from edgekit.prune.graph import BoolArray, ChannelGraph, stays
 from edgekit.prune.linear_fit import Matrix, Moments, fit
 from edgekit.prune.patches import Window, window_of
 from edgekit.prune.selection import Selection

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.prune.channel_graph import BoolArray, ChannelGraph, count_kept
 from edgekit.prune.channels import IntArray
 from edgekit.prune.cost import Cost, Part
-from edgekit.prune.graph import BoolArray, ChannelGraph, count_kept
 
 
 class Ledger:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from edgekit.errors import RecipeError
-from edgekit.prune.graph import ChannelGraph
+from edgekit.prune.channel_graph import ChannelGraph
 
 
 def largest_cuts(
@@ -48,6 +48,6 @@ def _matching(pattern: str, layers: Sequence[str], key: str) -> list[str]:
         raise RecipeError(
             f"{key}: no layer of this model is named {pattern!r}."
             + (f" Close: {', '.join(close)}." if close else f" It has {', '.join(layers[:5])} and others."),
-            "A pattern may use * and ?, and names layers as the Keras model does.",
+            "A pattern may use * and ?, and names layers as the model does.",
         )
     return found

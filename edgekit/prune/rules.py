@@ -8,7 +8,7 @@ missing here is frozen.
 from __future__ import annotations
 
 from edgekit.prune import rules_elementwise, rules_layers, rules_movement, rules_sequence
-from edgekit.prune.recorder import Rule
+from edgekit.prune.call import Rule
 
 # These follow channels along whatever axis; the others need them last.
 ANY_AXIS = {**rules_elementwise.ANY_AXIS, **rules_movement.ANY_AXIS}

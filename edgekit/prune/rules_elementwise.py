@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.prune.call import Call, Followed, Rule, opaque
 from edgekit.prune.channels import IntArray
-from edgekit.prune.recorder import Call, Flow, Followed, Path, Rule, opaque
+from edgekit.prune.recorder import Flow, Path
 
 # Activations that treat every channel alone. Softmax and glu mix channels and are absent on purpose.
 _ACTIVATION_NAMES = """

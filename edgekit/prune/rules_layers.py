@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from edgekit.prune.call import Call, Followed, Rule, opaque
 from edgekit.prune.channels import IntArray
-from edgekit.prune.recorder import Call, Followed, Rule, opaque, positions
+from edgekit.prune.recorder import positions
 from edgekit.prune.rules_elementwise import activated
 
 _SMALL_GROUP = 8  # channels; fewer could not be thinned out to widths that runtimes like

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
 
+from edgekit.prune.call import Call, Followed, Rule, opaque
 from edgekit.prune.channels import IntArray
-from edgekit.prune.recorder import Call, Flow, Followed, Rule, Shape, opaque
+from edgekit.prune.recorder import Flow
+from edgekit.prune.reshape import follow
 from edgekit.prune.rules_elementwise import couples, passes
 
 
@@ -109,16 +110,11 @@ def _flip(call: Call) -> Followed:
 
 
 def _reshape(call: Call) -> Followed:
-    """Follow channels through a reshape: to the axis that keeps most of them apart.
-
-    Deleting elements keeps the order of all others, so a reshape stays right where the elements that go are
-    whole positions of one axis before it, and of one axis after it. Channels that meet at one position there
-    are coupled: anchors (H, W, A * 4) -> (H * W * A, 4), shuffles (H, W, G * C) -> (H, W, G, C).
-    """
+    """Follow channels through a reshape: to the axis that keeps most of them apart."""
     source, target = call.inputs[0], call.output_shapes[0]
     if len(source.shape) < 2 or len(target) < 2 or len(source.ids) == 0:
         return opaque(call, "its last axis has no fixed size")
-    found = _follow(call, source, target)
+    found = follow(call.recorder.channels, source, target)
     if found is None:
         return opaque(call, "spreads channels over positions")
     for name in ("target_shape", "newshape"):
@@ -126,59 +122,6 @@ def _reshape(call: Call) -> Followed:
         if shape is not None and np.atleast_1d(shape)[found.axis] != -1:
             call.recorder.field(call.key, name, found.axis, found.ids)
     return [found]
-
-
-_LARGEST_PERIOD = 1 << 22
-
-
-def _follow(call: Call, source: Flow, target: Shape) -> Flow | None:
-    """Choose the axis of ``target`` that the channels go on along, couple what meets there, and return it."""
-    channels = call.recorder.channels
-    inner = _trailing(source.shape, source.axis)
-    best: tuple[int, int, IntArray, IntArray] | None = None
-    classes = channels.classes(source.ids)
-    many = len(np.unique(classes))
-    for axis in range(-1, -len(target), -1):
-        size, inside = target[axis], _trailing(target, axis)
-        if size is None or inside is None or inner is None or (axis != -1 and size > len(source.ids)):
-            continue
-        period = math.lcm(len(source.ids) * inner, size * inside)
-        if period > _LARGEST_PERIOD:
-            continue
-        element = np.arange(period)
-        meetings = np.unique(element // inside % size * len(source.ids) + element // inner % len(source.ids))
-        after, before = np.divmod(meetings, len(source.ids))
-        count = _components(classes[before], after)
-        if best is None or count > best[0]:
-            best = (count, axis, after, source.ids[before])
-        if count == many:
-            break
-    if best is None or (best[0] == 1 < many):
-        return None
-    _, axis, places, ids = best
-    _, first = np.unique(places, return_index=True)
-    channels.couple(ids[first][places], ids)
-    return Flow(target, ids[first], axis)
-
-
-def _trailing(shape: Shape, axis: int) -> int | None:
-    """Count the elements behind one position of an axis; None where a size is unknown."""
-    inner = shape[len(shape) + axis + 1 :]
-    return None if None in inner else math.prod(inner)  # type: ignore[arg-type]
-
-
-def _components(left: IntArray, right: IntArray) -> int:
-    """Count the connected parts of a graph between two sets, given its edges."""
-    _, left = np.unique(left, return_inverse=True)
-    labels = np.arange(left.max() + 1)
-    while True:
-        right_labels = np.full(right.max() + 1, len(labels))
-        np.minimum.at(right_labels, right, labels[left])
-        lower = labels.copy()
-        np.minimum.at(lower, left, right_labels[right])
-        if np.array_equal(lower, labels):
-            return len(np.unique(labels))
-        labels = lower
 
 
 def _flatten(call: Call) -> Followed:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.prune.call import Call, Rule, opaque
 from edgekit.prune.channels import IntArray
-from edgekit.prune.recorder import Call, Flow, Rule, opaque
+from edgekit.prune.recorder import Flow
 from edgekit.prune.rules_elementwise import ELEMENTWISE_ACTIVATIONS
 
 _GATES = {"LSTMCell": 4, "GRUCell": 3, "SimpleRNNCell": 1, "ConvLSTMCell": 4}

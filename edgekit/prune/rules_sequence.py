@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from edgekit.prune import rules_recurrent
+from edgekit.prune.call import Call, Rule, opaque
 from edgekit.prune.channels import IntArray
-from edgekit.prune.recorder import Call, Flow, Rule, opaque, positions
+from edgekit.prune.recorder import Flow, positions
 from edgekit.prune.rules_elementwise import activated
 from edgekit.prune.rules_layers import why_not_sliced
 

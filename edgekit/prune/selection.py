@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.prune.channel_graph import Block, BoolArray, ChannelGraph
 from edgekit.prune.cost import Cost
-from edgekit.prune.graph import Block, BoolArray, ChannelGraph
 from edgekit.prune.ledger import Ledger
 from edgekit.prune.limits import largest_cuts
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import StageError
+from edgekit.prune.channel_graph import BoolArray, ChannelGraph, ConfigConstant, ConfigField, count_kept, stays
 from edgekit.prune.functional import as_functional, copy_model, operations, rebuild, weight_array, weights_changed
-from edgekit.prune.graph import BoolArray, ChannelGraph, ConfigConstant, ConfigField, count_kept, stays
 from edgekit.prune.masked_norm import normalize_over
 from edgekit.prune.selection import Selection
 from edgekit.prune.signature import Arrays, predict

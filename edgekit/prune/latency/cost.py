@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from edgekit.prune.channel_graph import ChannelGraph
 from edgekit.prune.cost import Part
-from edgekit.prune.graph import ChannelGraph
 from edgekit.prune.latency.grid import Grid, grid_of
 from edgekit.prune.latency.shapes import Op, ops_of
 from edgekit.prune.latency.table import Table

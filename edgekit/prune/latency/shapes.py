@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edgekit.prune.channel_graph import ChannelGraph, Flowing, MacTerm, Operated
 from edgekit.prune.channels import IntArray
-from edgekit.prune.graph import ChannelGraph, Flowing, MacTerm, Operated
 
 Pair = tuple[int, int]
 

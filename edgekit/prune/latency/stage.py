@@ -12,9 +12,10 @@ from edgekit import keras_io
 from edgekit.devices import open_device
 from edgekit.errors import DeviceError
 from edgekit.progress import Progress
+from edgekit.prune.channel_graph import BoolArray, ChannelGraph
 from edgekit.prune.cost import COUNTED, Cost, Macs
 from edgekit.prune.functional import as_functional
-from edgekit.prune.graph import BoolArray, ChannelGraph, analyze
+from edgekit.prune.graph import analyze
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.latency.grid import Grid, grid_of
 from edgekit.prune.latency.shapes import ops_of
