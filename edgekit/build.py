@@ -30,8 +30,8 @@ from edgekit.bundle.record import Origin
 from edgekit.convert.lint import lint
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import of_build
-from edgekit.errors import EdgekitError, RecipeError
-from edgekit.profile.verdict import Budget, exit_code, judge
+from edgekit.errors import EdgekitError, RecipeError, UnsupportedError
+from edgekit.profile.verdict import Budget, exit_code, judge, refused
 from edgekit.report import FORMATS
 from edgekit.report import schema as data
 from edgekit.runtimes.facts import facts
@@ -82,7 +82,8 @@ def prepare(
     }
     planned = plan.plan(wanted, targets, info.format, metadata, info.quantized)
     if not planned.groups:
-        raise RecipeError("Nothing to build: no target takes what can be made of this model.", " ".join(planned.notes))
+        reasons = "\n".join(f"  {item.target.name}: {item.why}" for item in planned.refusals)
+        raise UnsupportedError(f"{info.path.name} can go to none of the targets:\n{reasons}", _OTHER_TARGETS)
     return Prepared(
         wanted, tuple(targets), info, planned, len(test), len(calibration), tuple(test.classes), recipe_path
     )
@@ -127,11 +128,17 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int
         report = _report(prepared, outcome, explained, started)
         origin = Origin(prepared.recipe, report, installed.closure())
         report = lay_out(origin, prepared.plan.groups, outcome, place)
+        report = report.model_copy(update={"targets": [*report.targets, *_refused(prepared.plan)]})
         place.write(installed.LOCK, installed.lock().encode())
         for format, module in FORMATS.items():
             place.write(f"report.{format}", import_module(module).render(report).encode())
         place.sweep()
     return Finished(report, folder)
+
+
+def _refused(planned: steps.BuildPlan) -> list[data.TargetReport]:
+    boards = [(item.target, item.why) for item in planned.refusals]
+    return [refused(board.name, f"{board.title}, {board.primary.runtime}", board.family, why) for board, why in boards]
 
 
 def _report(
@@ -146,7 +153,7 @@ def _report(
         name=prepared.recipe.model.path.parent.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         duration_s=round(time.monotonic() - started, 1),
-        exit_code=failures[0].exit_code if failures else exit_code(targets),
+        exit_code=failures[0].exit_code if failures else exit_code(targets, len(prepared.plan.refusals)),
         source=_source(prepared, outcome),
         targets=targets,
         prune=pruning_record.summary(outcome),
@@ -175,6 +182,7 @@ def default_jobs() -> int:
 
 
 _BYTES_PER_JOB = 4 << 30
+_OTHER_TARGETS = "Choose targets that take it, with -t or in [targets]; edgekit inspect MODEL says which do."
 
 
 def up_to(prepared: Prepared, stage: str) -> Prepared:

@@ -23,7 +23,7 @@ from edgekit.cli_options import (
     TimeBudgetOption,
     print_json,
 )  # fmt: skip
-from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgekitError
+from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgekitError, UnsupportedError
 
 app = typer.Typer(
     name="edgekit",
@@ -57,8 +57,8 @@ def build(
 ) -> None:
     """Run the whole chain for every target and write one report.
 
-    Exit codes: 0 good, 2 recipe or input, 3 missing library, 4 the model cannot go there, 5 a stage failed,
-    6 device, 7 a budget was missed.
+    Exit codes: 0 every target has a file that holds every budget, 2 recipe or input, 3 missing library,
+    4 a target cannot take the model, 5 a stage failed, 6 device, 7 a budget was missed.
     """
     from edgekit import build as builder
     from edgekit import console, console_gate, installed
@@ -74,9 +74,10 @@ def build(
             print_json(_plan_json(prepared.plan))
         else:
             console.show_plan(prepared.plan)
-        return
+        raise typer.Exit(UnsupportedError.exit_code if prepared.plan.refusals else 0)
     before = load_report(baseline) if baseline else None  # a wrong path shows now, not after the build
     console.show_notes(prepared.plan.notes)
+    console.show_refusals(prepared.plan)
     with console.Live() as live:
         finished = builder.run(prepared, output, live, jobs or builder.default_jobs())
     report = finished.report
@@ -259,6 +260,7 @@ def _one_stage(
     from edgekit import console
 
     prepared = builder.up_to(builder.prepare(config, overrides, target or []), stage)
+    console.show_refusals(prepared.plan)
     with console.Live() as live:
         written = builder.run_stage(prepared, output, live, stage, jobs or builder.default_jobs())
     if as_json:
@@ -266,6 +268,8 @@ def _one_stage(
     else:
         for path in written:
             typer.echo(path)
+    if prepared.plan.refusals:
+        raise typer.Exit(UnsupportedError.exit_code)
 
 
 def _overrides(model: Path | None, time_budget: str | None = None) -> dict[str, Any]:
@@ -300,6 +304,7 @@ def _plan_json(plan: Any) -> dict[str, Any]:
             }
             for group in plan.groups
         ],
+        "refused": {item.target.name: item.why for item in plan.refusals},
         "notes": plan.notes,
     }
 

@@ -125,6 +125,16 @@ def show_plan(plan: BuildPlan) -> None:
         names = ", ".join(row.name for row in group.rows)
         out.print(f"  {escape(group.target.name)} ({group.format}): {names}")
     show_notes(plan.notes)
+    show_refusals(plan)
+
+
+def show_refusals(plan: BuildPlan) -> None:
+    """Say before any work which targets get no file; the exit code is decided by that."""
+    err = Console(stderr=True, highlight=False)
+    for item in plan.refusals:
+        err.print(f"[red]✗[/] {escape(item.target.name)}: the model cannot go there: {escape(item.why)}")
+    if plan.refusals:
+        err.print("[dim]  The exit code is 4; the other targets are built.[/]")
 
 
 def show_notes(notes: Iterable[str]) -> None:

@@ -33,9 +33,10 @@ def summary(result: CheckResult) -> str:
     counts = Counter(finding.found for finding in result.findings)
     held, failed = counts["passed"], counts["failed"]
     against = f" against {result.baseline}" if result.baseline else ""
+    holds = "1 figure holds" if held == 1 else f"{held} figures hold"
     if result.passed:
-        return f"{result.name}: check passed{against}: {held} figures hold"
-    return f"{result.name}: {failed} violation{'s' if failed > 1 else ''}{against}; {held} figures hold"
+        return f"{result.name}: check passed{against}: {holds}"
+    return f"{result.name}: {failed} violation{'s' if failed > 1 else ''}{against}; {holds}"
 
 
 def show_comparison(comparison: Comparison) -> None:

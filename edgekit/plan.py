@@ -13,7 +13,7 @@ from edgekit.finetune.samples import LEAST
 from edgekit.plan_data import Data
 from edgekit.plan_pruning import Pruning
 from edgekit.recipe import Recipe
-from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, File, Group, Ref, Row, Step
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, File, Group, Ref, Refusal, Row, Step
 from edgekit.target import Output, Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
@@ -54,7 +54,10 @@ class _Planner:
             other, why = NOT_MADE.get(self.source, ("", ""))
             if other in formats:
                 formats.remove(other)
-                self.result.notes.append(f"{target.name}: {why}")
+                if formats:
+                    self.result.notes.append(f"{target.name}: {why}")
+                else:
+                    self.result.refusals.append(Refusal(target, why))
             for format in formats:
                 self._group(target, format)
         self._likeness_step()

@@ -79,12 +79,21 @@ class Group:
     device: str | None = None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A target that takes nothing that can be made of the model."""
+
+    target: Target
+    why: str
+
+
 @dataclass
 class BuildPlan:
-    """All steps in an order in which each finds its inputs, and the groups to judge."""
+    """All steps in an order in which each finds its inputs, the groups to judge, and the targets that get nothing."""
 
     steps: dict[str, Step] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, step: Step) -> str:

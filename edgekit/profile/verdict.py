@@ -21,9 +21,9 @@ from edgekit.profile import gains, wording
 from edgekit.profile.budget import EPSILON, Budget, check_budgets, drop_points
 from edgekit.report.schema import Outcome, Status, StepGain, TargetReport, Variant
 
-__all__ = ["Budget", "check_budgets", "exit_code", "judge"]
+__all__ = ["Budget", "check_budgets", "exit_code", "judge", "refused"]
 
-EXIT_PASSED, EXIT_FAILED, EXIT_MISSED = 0, 5, 7
+EXIT_PASSED, EXIT_REFUSED, EXIT_FAILED, EXIT_MISSED = 0, 4, 5, 7
 
 _TIE = 1.02
 
@@ -78,11 +78,21 @@ def judge(
     )
 
 
-def exit_code(targets: Sequence[TargetReport]) -> int:
-    """Return 5 if a target failed or is unscored (or there is none), 7 if one missed a budget, else 0."""
+def refused(target: str, title: str, family: str, why: str) -> TargetReport:
+    """Return the verdict on a target that takes nothing that can be made of the model."""
+    verdict = _failed(target, title, family, [], why)
+    return verdict.model_copy(update={"sentence": f"{target}: the model cannot go there: {why}"})
+
+
+def exit_code(targets: Sequence[TargetReport], refusals: int = 0) -> int:
+    """Return 5 if a target failed or is unscored (or there is none), 4 if ``refusals`` others get no file at all,
+    7 if one missed a budget, else 0.
+    """
     outcomes = {target.outcome for target in targets}
     if not outcomes or outcomes & {"failed", "unscored"}:
         return EXIT_FAILED
+    if refusals:
+        return EXIT_REFUSED
     return EXIT_MISSED if "missed" in outcomes else EXIT_PASSED
 
 
