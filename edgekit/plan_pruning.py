@@ -99,9 +99,10 @@ class Pruning:
         """Return what an amount is searched for by; where the amount is given, budgets change nothing here."""
         budget, slack = self.recipe.budget, AGREEMENT_OF_A_POINT[self.recipe.task.kind]
         if self.recipe.prune.keep_macs != "auto":
-            return {"accuracy_drop": None, "speedup": None, "slack": slack}
+            return {"accuracy_drop": None, "speedup": None, "latency_ms": None, "slack": slack}
         return {
-            "accuracy_drop": budget.accuracy_drop or _ALLOWED_POINTS, "speedup": budget.speedup, "slack": slack,
+            "accuracy_drop": budget.accuracy_drop or _ALLOWED_POINTS, "speedup": budget.speedup,
+            "latency_ms": budget.latency_ms, "slack": slack,
         }  # fmt: skip
 
 

@@ -247,7 +247,7 @@ def making_fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what decides the inside of an artifact: of the budgets those that searches aim at."""
     tables: dict[str, Any] = dict.fromkeys(("task", "preprocess", "prune", "quantize", "convert"), True)
     searches = recipe.prune.enabled and recipe.prune.keep_macs == "auto"
-    aims = {"accuracy_drop", "speedup"} if searches else {"accuracy_drop"}
+    aims = {"accuracy_drop", "speedup", "latency_ms"} if searches else {"accuracy_drop"}
     return _sha256(recipe.model_dump_json(include=tables | {"budget": aims}, exclude={**_PLACES}))
 
 

@@ -15,7 +15,7 @@ class PruneTable(Table):
     keep_macs: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         "auto",
         description='share of the multiply-accumulates that stays; "auto": the least that keeps budget.accuracy_drop,'
-        " or where budget.speedup is set the most that is predicted to reach it",
+        " or where budget.speedup or latency_ms is set the most that is predicted to reach it",
     )
     minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
     importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
@@ -47,9 +47,11 @@ class PruneTable(Table):
     learning_rate: Positive = 1.5e-3
     distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
     ema: bool = False
-    augment: bool = Field(True, description="half of the steps see mixed images that the unpruned model labels")
+    mixed_share: float = Field(
+        0.5, ge=0, le=1, description="steps that see shifted, mixed and relit images, labelled by the unpruned model"
+    )
     moved_share: float = Field(
-        0.0, ge=0, le=1, description="labelled steps that shift, zoom and relight images and boxes; for few images"
+        0.0, ge=0, le=1, description="of the other steps: images and labels shift, zoom and are relit; for few images"
     )
     symmetric: bool = Field(False, description="what is mirrored left to right keeps its label: some are moved so too")
     patience: int = Field(0, ge=0, description="epochs without a better one before recovery ends; 0: it never does")

@@ -14,8 +14,6 @@ from edgekit.prune.label_augmentation import can_move, move
 from edgekit.prune.losses.teaching import Encode
 from edgekit.prune.signature import Arrays, sample_count
 
-MIXED_SHARE = 0.5  # of the steps
-
 Ask = Callable[[Arrays], Arrays]
 
 
@@ -41,15 +39,16 @@ class Lesson:
 class Batches:
     """How the samples of a lesson come to the student.
 
-    taught: the teacher's outputs for all of them. ask_teacher: its outputs for new images; None leaves the samples
-    as they are. moved_share: of the steps with labels, where these can move with the samples. symmetric: what is
-    mirrored left to right keeps its labels.
+    taught: the teacher's outputs for all of them. ask_teacher: its outputs for new images. mixed_share: of the
+    steps. moved_share: of the others, where labels can move with the samples. symmetric: what is mirrored left to
+    right keeps its labels.
     """
 
     lesson: Lesson
     taught: Arrays
     size: int
-    ask_teacher: Ask | None = None
+    ask_teacher: Ask
+    mixed_share: float = 0.0
     moved_share: float = 0.0
     symmetric: bool = False
 
@@ -59,9 +58,7 @@ class Batches:
         order = generator.permutation(samples)[: samples // self.size * self.size]
         for chosen in order.reshape(-1, self.size):
             part = self.lesson.part(chosen)
-            if self.ask_teacher is None:
-                yield _parts(part, _rows(self.taught, chosen))
-            elif generator.random() < MIXED_SHARE:
+            if generator.random() < self.mixed_share:
                 mixed = Lesson(mix(part.inputs, generator))
                 yield _parts(mixed, self.ask_teacher(mixed.inputs))
             elif part.truth and self._moves(part.inputs, part.truth, generator):

@@ -24,7 +24,8 @@ from edgekit.prune.functional import as_functional, copy_model
 from edgekit.prune.graph import analyze
 from edgekit.prune.held import Judge, Split
 from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.latency.stage import cost_named, predicted_speedup, predictions
+from edgekit.prune.latency.aim import largest_share_for
+from edgekit.prune.latency.stage import cost_named, predictions
 from edgekit.prune.losses import teaching
 from edgekit.prune.recovery import RecoverySettings
 from edgekit.prune.signature import Arrays, input_names, output_shapes
@@ -35,7 +36,6 @@ _RANKING_SAMPLES = 192
 _EXACTNESS_SAMPLES = 8
 _READY = 0.08  # of the progress: everything before the first training
 _SEARCH = 1.5  # what a search of the amount takes, in trainings of the unpruned network
-_MARGIN = 1.05  # over budget.speedup: what the prediction of the time may be off
 _LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
 
 
@@ -62,11 +62,11 @@ def run(
     With ``settings["control"]`` the unpruned network is trained as long, too, before anything is cut.
 
     ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points,
-    ``speedup`` over the float model (or None), and ``slack``, the agreement a point is worth. ``teacher``: whom to
-    learn from instead of the unpruned model. ``student``: a network to teach instead of cutting. ``costs``: the
-    file of ``latency.stage``, where the plan has that step. ``precisions``: in which low-rank pairs of layers must
-    be faster. ``work`` keeps what is done if this is killed. Raises UnsupportedError where nothing can be cut,
-    StageError where a cut is not exact or recovery fails.
+    ``speedup`` over the float model and ``latency_ms`` (or None), and ``slack``, the agreement a point is worth.
+    ``teacher``: whom to learn from instead of the unpruned model. ``student``: a network to teach instead of
+    cutting. ``costs``: the file of ``latency.stage``, where the plan has that step. ``precisions``: in which
+    low-rank pairs of layers must be faster. ``work`` keeps what is done if this is killed. Raises
+    UnsupportedError where nothing can be cut, StageError where a cut is not exact or recovery fails.
     """
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
@@ -221,7 +221,9 @@ def _cutter(
 
 def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
     """Return every network that was made, the chosen one first."""
-    keep = settings["keep_macs"] if settings["keep_macs"] != "auto" else _for_speed(cutter, aim["speedup"])
+    keep = settings["keep_macs"]
+    if keep == "auto":
+        keep = largest_share_for(aim, cutter.cost, cutter.graph, cutter.choice)
     start, seeds = _cut_starts(settings), settings["seeds"]
     if keep is not None:
         amounts = [cutter.candidate(keep, settings["seed"], _share(progress, start, (1 - start) / seeds, ""))]
@@ -238,19 +240,6 @@ def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], p
         for number, seed in enumerate(_seeds(settings)[1:], 1)
     ]
     return [best, *(item for item in amounts if item is not best), *again]
-
-
-def _for_speed(cutter: Cutter, speedup: float | None) -> float | None:
-    """Return the largest amount that is predicted to reach ``budget.speedup``; None without one, or a prediction."""
-    graph = cutter.graph
-    if speedup is None or predicted_speedup(cutter.cost, graph, graph.all_kept()) is None:
-        return None
-    wanted = speedup * _MARGIN
-
-    def reaches(keep: float) -> bool:
-        return (predicted_speedup(cutter.cost, graph, cutter.choice(keep).mask(graph)) or 0.0) >= wanted
-
-    return amount.largest_share(reaches)
 
 
 def _searched(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:

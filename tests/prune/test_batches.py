@@ -35,7 +35,7 @@ def epoch(made: Batches, seed: int = 0) -> list[dict[str, Arrays]]:
 
 def test_every_sample_comes_once_with_its_own_labels_and_answers() -> None:
     taught = {"out": np.arange(COUNT)}
-    batches = epoch(Batches(lesson(), taught, SIZE))
+    batches = epoch(Batches(lesson(), taught, SIZE, asked))
     assert sorted(np.concatenate([batch["taught"]["out"] for batch in batches])) == list(range(COUNT))
     for batch in batches:
         np.testing.assert_allclose(batch["inputs"]["image"].mean(axis=(1, 2, 3)), batch["taught"]["out"] + 0.1, 1e-4)
@@ -43,7 +43,7 @@ def test_every_sample_comes_once_with_its_own_labels_and_answers() -> None:
 
 
 def test_some_batches_are_mixed_without_labels_and_some_move_with_them() -> None:
-    made = Batches(lesson(), asked(lesson().inputs), SIZE, asked, moved_share=0.5)
+    made = Batches(lesson(), asked(lesson().inputs), SIZE, asked, mixed_share=0.5, moved_share=0.5)
     batches = [batch for seed in range(10) for batch in epoch(made, seed)]
     mixed = [batch for batch in batches if not batch["labels"]]
     moved = [batch for batch in batches if batch["labels"] and (batch["labels"]["area"] != 64).any()]
@@ -54,12 +54,12 @@ def test_some_batches_are_mixed_without_labels_and_some_move_with_them() -> None
 
 
 def test_without_labels_nothing_moves_but_mixing() -> None:
-    made = Batches(lesson(with_boxes=False), asked(lesson().inputs), SIZE, asked, moved_share=0.5)
+    made = Batches(lesson(with_boxes=False), asked(lesson().inputs), SIZE, asked, mixed_share=0.5, moved_share=0.5)
     assert all(not batch["labels"] for batch in epoch(made))
 
 
 def test_a_seed_gives_the_same_epoch_again() -> None:
-    made = Batches(lesson(), asked(lesson().inputs), SIZE, asked, moved_share=0.5, symmetric=True)
+    made = Batches(lesson(), asked(lesson().inputs), SIZE, asked, mixed_share=0.5, moved_share=0.5, symmetric=True)
     for first, second in zip(epoch(made, 3), epoch(made, 3), strict=True):
         np.testing.assert_array_equal(first["inputs"]["image"], second["inputs"]["image"])
         assert first["labels"].keys() == second["labels"].keys()

@@ -16,17 +16,19 @@ from edgekit.devices.local import LocalDevice
 from edgekit.profile.latency import Job
 from edgekit.profile.latency import measure as measure_files
 from edgekit.profile.schedule import Settings
+from edgekit.prune.cost import Macs
 from edgekit.prune.graph import analyze
 from edgekit.prune.latency import cache, onnx_model, tflite_model
+from edgekit.prune.latency.aim import largest_share_for, predicted_ms, predicted_speedup
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.latency.grid import Grid, Point, all_points, grid_of
 from edgekit.prune.latency.measure import measure
 from edgekit.prune.latency.shapes import Op, OpShape, ops_of
-from edgekit.prune.latency.stage import cost_named, predicted_speedup, predictions, run
+from edgekit.prune.latency.stage import cost_named, predictions, run
 from edgekit.prune.latency.table import Place, Table
 from edgekit.prune.latency.tables import place_of, table_of
 from edgekit.prune.ledger import Ledger, total
-from edgekit.prune.selection import select
+from edgekit.prune.selection import Selection, select
 from edgekit.runtimes import litert, ort
 from edgekit.runtimes.agent import synthetic_inputs
 
@@ -225,6 +227,27 @@ def test_a_speedup_counts_from_float_to_the_fastest_precision_of_the_slowest_run
     assert found > 4.1
     assert predicted_speedup(MeanLatency((tflite_int8,)), graph, kept) is None
     assert predicted_speedup(cost_named("macs", graph, [])[0], graph, kept) is None
+
+
+def test_an_amount_is_found_for_a_speedup_and_for_milliseconds() -> None:
+    graph, place = staircase()
+    cost = MeanLatency((place,))
+
+    def choice(keep: float) -> Selection:
+        return select(graph, np.ones(graph.unit_count), cost, keep, keep_of=Macs(), max_layer_cut=0.75)
+
+    def after(aim: dict[str, float | None]) -> float:
+        keep = largest_share_for(aim, cost, graph, choice)
+        assert keep is not None
+        return total(place.parts(graph), choice(keep).mask(graph))
+
+    whole = total(place.parts(graph), graph.all_kept())
+    assert predicted_ms(cost, graph, graph.all_kept()) == pytest.approx(whole)
+    assert 1.5 <= whole / after({"speedup": 1.5, "latency_ms": None}) < 1.9  # widths come in steps
+    assert after({"speedup": None, "latency_ms": whole / 1.5}) == after({"speedup": 1.5, "latency_ms": None})
+    assert after({"speedup": 1.2, "latency_ms": whole / 1.5}) == after({"speedup": 1.5, "latency_ms": None})
+    assert largest_share_for({"speedup": None, "latency_ms": None}, cost, graph, choice) is None
+    assert largest_share_for({"speedup": 2.0, "latency_ms": 1.0}, Macs(), graph, choice) is None
 
 
 def test_an_op_that_could_not_be_timed_counts_by_its_macs() -> None:

@@ -77,7 +77,7 @@ def cross_entropy(outputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -
 def test_labels_teach_what_the_teacher_does_not_know() -> None:
     teacher, student, inputs = pair("flatten_dense")
     labels = classes_of(inputs)
-    settings = RecoverySettings(epochs=15, learning_rate=3e-3, distil_weight=0.0, augment=False)
+    settings = RecoverySettings(epochs=15, learning_rate=3e-3, distil_weight=0.0, mixed_share=0.0)
     result = recover(student, teacher, Lesson(inputs, labels), cross_entropy, settings, silent)
     first, last = result.epochs[0], result.epochs[-1]
     assert first.label_loss is not None
@@ -119,7 +119,7 @@ def test_fewer_samples_than_a_batch_still_train() -> None:
 
 def test_ema_without_mixed_images_trains_too() -> None:
     teacher, student, inputs = pair("chain")
-    settings = RecoverySettings(epochs=6, learning_rate=3e-3, ema=True, augment=False)
+    settings = RecoverySettings(epochs=6, learning_rate=3e-3, ema=True, mixed_share=0.0)
     result = recover(student, teacher, Lesson(inputs), None, settings, silent)
     assert result.epochs[-1].distil_loss < result.epochs[0].distil_loss
 
@@ -210,7 +210,7 @@ def test_the_best_epoch_on_held_samples_is_the_result() -> None:
     labels = classes_of(inputs)
     held = Lesson(inputs, labels).part(np.arange(48, 64))
     lesson = Lesson(inputs, labels).part(np.arange(48))
-    settings = RecoverySettings(epochs=12, learning_rate=0.3, distil_weight=0.0, augment=False, patience=3)
+    settings = RecoverySettings(epochs=12, learning_rate=0.3, distil_weight=0.0, mixed_share=0.0, patience=3)
     result = recover(student, teacher, lesson, cross_entropy, settings, silent, held=held)
     losses = [epoch.held_loss for epoch in result.epochs]
     assert result.best_epoch == min(range(len(losses)), key=lambda n: (losses[n], -n)) + 1

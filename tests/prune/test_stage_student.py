@@ -42,7 +42,7 @@ def taught(folder: Path, student: Path | None, teacher: Path | None) -> dict[str
                      "preprocess": IDENTITY},
          "task": TaskTable(kind="classification").model_dump(mode="json"), "teacher": teacher, "student": student,
          "costs": [], "precisions": ["float32"], "settings": table.model_dump(mode="json") | {"control": False},
-         "aim": {"accuracy_drop": 100.0, "speedup": None, "slack": 1.5}},
+         "aim": {"accuracy_drop": 100.0, "speedup": None, "latency_ms": None, "slack": 1.5}},
         folder / "out", lambda done, text: None, label="prune",
     )  # fmt: skip
 

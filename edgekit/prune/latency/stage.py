@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,20 +108,3 @@ def predictions(cost: Cost, graph: ChannelGraph, kept: BoolArray) -> list[dict[s
             }
         )
     return found
-
-
-def predicted_speedup(cost: Cost, graph: ChannelGraph, kept: BoolArray) -> float | None:
-    """Return how much faster than the float, unpruned network the fastest precision is predicted to be.
-
-    Of several runtimes the least; None where none of them was timed in float too.
-    """
-    if not isinstance(cost, MeanLatency):
-        return None
-    before: dict[tuple[str, str], float] = {}
-    after: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for place in cost.places:
-        where, parts = (place.table.place.device, place.table.place.format), place.parts(graph)
-        after[where].append(total(parts, kept))
-        if place.table.place.precision == "float32":
-            before[where] = total(parts, graph.all_kept())
-    return min((before[where] / min(after[where]) for where in before), default=None)
