@@ -22,8 +22,8 @@ BATCH, RATE, WARMUP_EPOCHS = 16, 2e-3, 3
 def train(model: keras.Model, data: Path, *, epochs: int, seed: int, symmetric: bool) -> None:
     """Train in place on ``data``/train and train.json: AdamW, one cosine.
 
-    Build ``model`` after ``keras_io.deterministic(seed)``. Outputs "boxes" (N, 4) and "scores" (N, classes), as the digits detector has them. ``symmetric``: what is
-    mirrored left to right keeps its label.
+    Build ``model`` after ``keras_io.deterministic(seed)``. It answers "boxes" (N, 4) and "scores" (N, classes), as
+    the digits detector does. ``symmetric``: what is mirrored left to right keeps its label.
     """
     samples = open_dataset("coco", data / "train", data / "train.json", Preprocess(None, "rgb", (0.0,), (1 / 255,)),
                            labelled=True)  # fmt: skip
