@@ -46,6 +46,9 @@ class PruneTable(Table):
     batch: int = Field(8, ge=1)
     learning_rate: Positive = 1.5e-3
     distil_weight: float = Field(10.0, ge=0, description="weight of the distillation from the unpruned model")
+    feature_weight: float = Field(
+        0.0, ge=0, description="weight of the distillation from the unpruned model's features, at channels that stayed"
+    )
     ema: bool = False
     mixed_share: float = Field(
         0.5, ge=0, le=1, description="steps that see shifted, mixed and relit images, labelled by the unpruned model"

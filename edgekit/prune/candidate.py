@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from edgekit.prune import surgery
 from edgekit.prune.batches import Lesson
 from edgekit.prune.channel_graph import ChannelGraph
 from edgekit.prune.cost import Cost, Macs
+from edgekit.prune.features import Hint, hints_of
 from edgekit.prune.held import Judge
 from edgekit.prune.importance import Importance
 from edgekit.prune.least_squares import RefitSettings, refit
@@ -66,14 +67,14 @@ class School:
 
     def teach(
         self, student: keras.Model, seed: int, progress: Progress, checkpoint: Path,
-        after_step: Callable[[], None] | None = None,
+        hints: Sequence[Hint] = (), after_step: Callable[[], None] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Recover ``student`` in place; return epochs, best_epoch, seconds and drop_points."""
         done = None
         if self.settings.epochs:
             done = recover(
                 student, self.teacher, self.lesson, self.loss, replace(self.settings, seed=seed), progress,
-                held=self.held, checkpoint=checkpoint, after_step=after_step,
+                held=self.held, hints=hints, checkpoint=checkpoint, after_step=after_step,
             )  # fmt: skip
             if after_step:
                 after_step()  # averaged weights are not what the last step left
@@ -124,7 +125,8 @@ class Cutter:
             repair = self._refitted(selection, cut, seed, progress) if keep < 1 else ""
             thinned = self.thinning.thin(cut)
             network = thinned.network
-            taught = self.school.teach(network, seed, progress, checkpoint, thinned.after_step)
+            hints = hints_of(self.graph, selection)
+            taught = self.school.teach(network, seed, progress, checkpoint, hints, thinned.after_step)
             facts = {
                 "macs": int(selection.macs_after) - thinned.macs_saved,
                 "parameters": int(network.count_params()),

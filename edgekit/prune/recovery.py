@@ -19,9 +19,10 @@ from edgekit.prune.augmentation import has_images
 from edgekit.prune.batches import Batches, Lesson
 from edgekit.prune.checkpoint import Checkpoint
 from edgekit.prune.distillation import Distillation
+from edgekit.prune.features import Hint, Watched
 from edgekit.prune.functional import weight_array
 from edgekit.prune.losses.teaching import Loss, Tensors
-from edgekit.prune.signature import as_tensors, call, predict, predictor, sample_count
+from edgekit.prune.signature import as_tensors, predict, predictor, sample_count
 
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 10.0
@@ -43,6 +44,7 @@ class RecoverySettings:
     batch: int = 8  # many small steps: the cut left good features, and time is what is short
     learning_rate: float = 1.5e-3
     distil_weight: float = 10.0  # the distance is about 1 for a constant student and 0.2 at the end
+    feature_weight: float = 0.0
     seed: int = 0
     ema: bool = False
     mixed_share: float = 0.5
@@ -81,10 +83,12 @@ def recover(
     progress: Progress,
     *,
     held: Lesson | None = None,
+    hints: Sequence[Hint] = (),
     checkpoint: Path | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> RecoveryResult:
-    """Train ``student`` in place on loss(outputs, labels) + distil_weight x distance from the teacher.
+    """Train ``student`` in place on loss(outputs, labels) + distil_weight x distance from the teacher's outputs
+    + feature_weight x distance from its features at ``hints``.
 
     AdamW with a short warm-up and one cosine to zero. With ``held`` samples the epoch with the least loss on
     them is the result, else the last; with ``settings.ema`` that of the weights' moving average. A training
@@ -96,7 +100,8 @@ def recover(
         raise ValueError("labels and loss belong together: give both or neither")
     keras.utils.set_random_seed(settings.seed)
     _reset_seed_generators(student, settings.seed)
-    return _Training(student, teacher, lesson, loss, settings, held, after_step).run(Checkpoint(checkpoint), progress)
+    training = _Training(student, teacher, lesson, loss, settings, held, hints, after_step)
+    return training.run(Checkpoint(checkpoint), progress)
 
 
 class _Training:
@@ -104,7 +109,7 @@ class _Training:
 
     def __init__(
         self, student: keras.Model, teacher: keras.Model, lesson: Lesson, loss: Loss | None,
-        settings: RecoverySettings, held: Lesson | None, after_step: Callable[[], None] | None,
+        settings: RecoverySettings, held: Lesson | None, hints: Sequence[Hint], after_step: Callable[[], None] | None,
     ) -> None:  # fmt: skip
         self.student, self.teacher, self.lesson, self.settings = student, teacher, lesson, settings
         self.samples = sample_count(lesson.inputs)
@@ -114,13 +119,14 @@ class _Training:
         self.average = [keras.Variable(weight, trainable=False) for weight in student.weights] if settings.ema else []
         self.best = [keras.Variable(weight, trainable=False) for weight in student.weights] if held else []
         self.held, self.loss, self.after_step = held, loss, after_step
+        self.watched = Watched(student, teacher, hints if settings.feature_weight else (), lesson.inputs)
         self.epochs: list[Epoch] = []
 
     def run(self, checkpoint: Checkpoint, progress: Progress) -> RecoveryResult:
         progress(0.0, "running the unpruned model once")
         taught = predict(self.teacher, self.lesson.inputs, self.settings.batch)
         distillation = Distillation.fit(taught)
-        train = _train_step(self.student, self.optimizer, distillation, self.loss, self.settings, self.average)
+        train = self._train_step(distillation)
         judge = self._judge(distillation)
         settings = self.settings
         mixed_share = settings.mixed_share if has_images(self.lesson.inputs) else 0.0
@@ -191,6 +197,35 @@ class _Training:
         total = self.settings.distil_weight * distil_loss + (label_loss or 0.0)
         return Epoch(total, distil_loss, label_loss, judge() if judge else None, time.monotonic() - began)
 
+    def _train_step(self, distillation: Distillation) -> Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]]:
+        """Trace one optimizer step, which moves the average too; it returns the distillation and the label loss."""
+        student, settings, loss = self.student, self.settings, self.loss
+
+        def step(parts: dict[str, Tensors]) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                outputs, features = self.watched(parts["inputs"])
+                distil = distillation(outputs, parts["taught"])
+                label = tf.zeros(())
+                if loss is not None and parts["labels"]:
+                    label = tf.cast(loss(outputs, parts["labels"]), tf.float32)
+                total = settings.distil_weight * distil + settings.feature_weight * features
+                total += label + _regularization(student)
+            variables = student.trainable_variables
+            gradients = tape.gradient(total, [variable.value for variable in variables])
+            self.optimizer.apply(
+                [
+                    tf.zeros_like(variable) if gradient is None else gradient
+                    for gradient, variable in zip(gradients, variables, strict=True)
+                ],
+                variables,
+            )
+            for mean, weight in zip(self.average, student.weights, strict=bool(self.average)):
+                mean.assign(EMA_MOMENTUM * mean + (1.0 - EMA_MOMENTUM) * weight)
+            return distil, label
+
+        traced: Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]] = tf.function(step)
+        return traced
+
     def _judge(self, distillation: Distillation) -> Callable[[], float] | None:
         """Return a function that tells the loss of the weights that count, on the held samples."""
         if self.held is None:
@@ -245,41 +280,6 @@ def _optimizer(student: keras.Model, settings: RecoverySettings, steps: int) -> 
     )
     optimizer.build(student.trainable_variables)
     return optimizer
-
-
-def _train_step(
-    student: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    distillation: Distillation,
-    loss: Loss | None,
-    settings: RecoverySettings,
-    average: Sequence[keras.Variable],
-) -> Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]]:
-    """Trace one optimizer step, which moves ``average`` too; it returns the distillation and the label loss."""
-
-    def step(parts: dict[str, Tensors]) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            outputs = call(student, parts["inputs"], training=True)
-            distil = distillation(outputs, parts["taught"])
-            label = tf.zeros(())
-            if loss is not None and parts["labels"]:
-                label = tf.cast(loss(outputs, parts["labels"]), tf.float32)
-            total = settings.distil_weight * distil + label + _regularization(student)
-        variables = student.trainable_variables
-        gradients = tape.gradient(total, [variable.value for variable in variables])
-        optimizer.apply(
-            [
-                tf.zeros_like(variable) if gradient is None else gradient
-                for gradient, variable in zip(gradients, variables, strict=True)
-            ],
-            variables,
-        )
-        for mean, weight in zip(average, student.weights, strict=bool(average)):
-            mean.assign(EMA_MOMENTUM * mean + (1.0 - EMA_MOMENTUM) * weight)
-        return distil, label
-
-    traced: Callable[[dict[str, Tensors]], tuple[tf.Tensor, tf.Tensor]] = tf.function(step)
-    return traced
 
 
 def _regularization(student: keras.Model) -> tf.Tensor:

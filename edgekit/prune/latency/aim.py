@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 
 from edgekit.prune.amount import largest_share
+from edgekit.prune.channel_graph import BoolArray, ChannelGraph
 from edgekit.prune.cost import Cost
-from edgekit.prune.graph import BoolArray, ChannelGraph
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.ledger import total
 from edgekit.prune.selection import Selection
