@@ -12,13 +12,13 @@ from edgekit.prune.recorder import Flow, Shape
 _LARGEST_PERIOD = 1 << 22
 
 
-def follow(channels: Channels, source: Flow, target: Shape) -> Flow | None:
+def follow(channels: Channels, source: Flow, target: Shape, only: int | None = None) -> Flow | None:
     """Choose the axis of ``target`` that the channels go on along, couple what meets there, and return it.
 
     Deleting elements keeps the order of all others, so a reshape stays right where the elements that go are
     whole positions of one axis before it, and of one axis after it. Channels that meet at one position there
     are coupled: anchors (H, W, A * 4) -> (H * W * A, 4), shuffles (H, W, G * C) -> (H, W, G, C).
-    None where no axis keeps channels apart.
+    None where no axis keeps channels apart. ``only``: the one axis (negative) that what comes next can read.
     """
     inner = _trailing(source.shape, source.axis)
     best: tuple[int, int, IntArray, IntArray] | None = None
@@ -26,7 +26,9 @@ def follow(channels: Channels, source: Flow, target: Shape) -> Flow | None:
     many = len(np.unique(classes))
     for axis in range(-1, -len(target), -1):
         size, inside = target[axis], _trailing(target, axis)
-        if size is None or inside is None or inner is None or (axis != -1 and size > len(source.ids)):
+        if size is None or inside is None or inner is None or (only is not None and axis != only):
+            continue
+        if axis != -1 and size > len(source.ids) and size * inside != len(source.ids) * inner:
             continue
         period = math.lcm(len(source.ids) * inner, size * inside)
         if period > _LARGEST_PERIOD:
