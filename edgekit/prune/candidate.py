@@ -51,12 +51,16 @@ class Candidate:
     seconds: float
     drop_points: float | None
     refit: str = ""  # what the closed-form repair kept
+    unsolved: Sequence[str] = ()  # layers behind a cut that it has no equations for
     thinned: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class School:
-    """Everything a recovery needs besides the student."""
+    """Everything a recovery needs besides the student.
+
+    kindred: the teacher has the layers and channels of the network that is cut, so that features compare.
+    """
 
     teacher: keras.Model
     lesson: Lesson
@@ -64,6 +68,7 @@ class School:
     held: Lesson | None
     judge: Judge | None
     settings: RecoverySettings
+    kindred: bool = True
 
     def teach(
         self, student: keras.Model, seed: int, progress: Progress, checkpoint: Path,
@@ -122,28 +127,28 @@ class Cutter:
         def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
             cut = surgery.prune(self.original, self.graph, selection)
             error = self._proven(selection, cut)
-            repair = self._refitted(selection, cut, seed, progress) if keep < 1 else ""
+            repair = self._refitted(selection, cut, seed, progress) if keep < 1 else {}
             thinned = self.thinning.thin(cut)
             network = thinned.network
-            hints = hints_of(self.graph, selection)
+            hints = hints_of(self.graph, selection) if self.school.kindred else ()
             taught = self.school.teach(network, seed, progress, checkpoint, hints, thinned.after_step)
             facts = {
                 "macs": int(selection.macs_after) - thinned.macs_saved,
                 "parameters": int(network.count_params()),
                 "exactness_error": error,
-                "refit": repair,
                 "thinned": thinned.facts,
             }
-            return network, facts | taught
+            return network, facts | repair | taught
 
         return _once(self.work / name, make, name=name, keep=keep, seed=seed)
 
-    def _refitted(self, selection: Selection, network: keras.Model, seed: int, progress: Progress) -> str:
+    def _refitted(self, selection: Selection, network: keras.Model, seed: int, progress: Progress) -> dict[str, Any]:
         inputs = self.school.lesson.inputs
         if not self.refits or sample_count(inputs) < 2:
-            return ""
+            return {}
         progress(0.0, "least squares, layer by layer")
-        return refit(network, self.original, self.graph, selection, inputs, RefitSettings(seed=seed)).kept
+        result = refit(network, self.original, self.graph, selection, inputs, RefitSettings(seed=seed))
+        return {"refit": result.kept, "unsolved": list(result.unsolved)}
 
     def _proven(self, selection: Selection, network: keras.Model) -> float:
         error = surgery.verify_exact(self.original, self.graph, selection, network, self.proof)

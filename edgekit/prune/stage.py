@@ -151,6 +151,7 @@ def _class(
     school = School(
         _teacher(teacher, original), whole.part(split.train), learned.loss, held, None,
         RecoverySettings(**{name: settings[name] for name in RecoverySettings.__dataclass_fields__}),
+        kindred=teacher is None,
     )  # fmt: skip
     alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
     by = f"{learned.source_text} + distillation" if learned.loss else alone
@@ -286,7 +287,7 @@ def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:
 
 def _tried(candidate: Candidate) -> dict[str, Any]:
     names = ("name", "keep", "seed", "macs", "parameters", "epochs", "best_epoch", "seconds", "drop_points", "refit")
-    return {name: getattr(candidate, name) for name in names}
+    return {name: getattr(candidate, name) for name in names} | {"unsolved": list(candidate.unsolved)}
 
 
 def _judged_by(judge: Judge | None, controls: Sequence[Candidate]) -> str:

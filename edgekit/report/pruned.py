@@ -39,6 +39,7 @@ class Tried(Model):
     best_epoch: int = Field(description="the epoch, from 1, whose weights were taken")
     seconds: float
     refit: str = Field(default="", description="what the closed-form repair kept, before training; empty: not tried")
+    unsolved: list[str] = Field(default=[], description="layers behind a cut that the repair has no equations for")
     drop_points: float | None = Field(description="on held samples, against the unpruned model; null: none were held")
 
 

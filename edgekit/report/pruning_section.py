@@ -120,6 +120,7 @@ def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
             f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
         ),
     ]
+    rows += [("Repair before training", _repair(one)) for one in prune.tried if one.name == prune.chosen and one.refit]
     rows += thinned_facts(prune)
     if prune.judged_by:
         rows.append(("Amounts judged by", f"{prune.judged_by}, on samples nothing learned from"))
@@ -128,6 +129,12 @@ def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
     if prune.checkpoint:
         rows.append(("Taken from", f"{prune.checkpoint}, made by an earlier edgekit prune; nothing was trained now"))
     return rows
+
+
+def _repair(chosen: Tried) -> str:
+    """Say what was kept of the closed-form repair, by the outputs on samples it did not look at."""
+    kept = "none: nothing came closer to the original" if chosen.refit == "unchanged" else chosen.refit
+    return kept + (f"; not solved: {', '.join(chosen.unsolved)}" if chosen.unsolved else "")
 
 
 def _chosen_by(prune: PruneSummary) -> str:
