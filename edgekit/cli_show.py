@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -45,12 +46,23 @@ def devices(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="a build folder or its report.json")],
+    run: Annotated[
+        Path | None, typer.Argument(help="a build folder or its report.json; with --serve a folder of builds")
+    ] = None,
     format: Annotated[
         str, typer.Option("--format", "-f", help="md, html, json; of its check: junit, sarif, comment, annotations")
     ] = "md",
+    serve: Annotated[
+        bool, typer.Option("--serve", help="list and compare the builds below a folder, by default this one")
+    ] = False,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="where to serve; 0 is any free one")] = None,
 ) -> None:
-    """Print the report of a finished build in another form."""
+    """Print the report of a finished build in another form, or serve the builds of a folder as pages."""
+    if serve:
+        _serve(run or Path(), port)
+        return
+    if run is None:
+        raise typer.BadParameter("name a build folder, or its report.json", param_hint="RUN")
     from importlib import import_module
 
     from edgekit.errors import RecipeError
@@ -68,6 +80,23 @@ def report(
         result = located(check(loaded), Path(loaded.identity.recipe))
         text = import_module(CHECK_FORMATS[format]).render(result, loaded)
     typer.echo(text, nl=False)
+
+
+def _serve(folder: Path, port: int | None) -> None:
+    """Serve until Ctrl-C, which is how it is meant to end."""
+    from edgekit import console
+    from edgekit.runs.find import Runs
+    from edgekit.runs.server import RunsServer
+
+    runs = Runs(folder)
+    with console.waiting("reading") as progress:
+        progress(0.0, f"looking for builds in {folder}")
+        count = len(runs.all())
+    with RunsServer(runs, port) as server:
+        typer.echo(f"{count} build{'' if count == 1 else 's'} in {folder}. Open this page; Ctrl-C ends it:", err=True)
+        typer.echo(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever(poll_interval=0.1)
 
 
 def schema(

@@ -44,6 +44,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "gate",
             "inspection",
             "installed",
+            "runs",
             "single",
         }
     )

@@ -19,20 +19,20 @@ def render(report: Report) -> str:
     return page(f"{report.name}: edgekit report", _header(report), _main(report), _footer(report), skip=skip)
 
 
-def page(title: str, *parts: Markup, skip: Markup | None = None) -> str:
-    """Return ``parts`` as a whole page with its style inside; ``skip`` is the link that comes before them."""
+def page(title: str, *parts: Markup, skip: Markup | None = None, style: str = "") -> str:
+    """Return ``parts`` as a whole page with its style inside, then ``style``; ``skip`` is the link before them."""
     folder = files("edgekit.report")
     template = Template((folder / "page.html").read_text(encoding="utf-8"))
-    style = (folder / "page.css").read_text(encoding="utf-8")
+    style = (folder / "page.css").read_text(encoding="utf-8") + style
     return template.substitute(title=escape(title), style=style, body=join(skip, tag("div", *parts, class_="wide")))
 
 
 def _header(report: Report) -> Markup:
     source = report.source
-    outcome = _overall(report)
+    outcome = overall(report)
     facts = (
         f"{source.path} ({source.format}, {figures.size(source.size_bytes)}), {source.task}, "
-        f"scored on {report.test_samples} test samples. Built {_day(report.created)}."
+        f"scored on {report.test_samples} test samples. Built {day(report.created)}."
     )
     return tag(
         "header",
@@ -76,7 +76,8 @@ def _footer(report: Report) -> Markup:
     )
 
 
-def _overall(report: Report) -> tuple[str, str]:
+def overall(report: Report) -> tuple[str, str]:
+    """Return the kind of the badge of a whole build, and its words."""
     outcomes = {target.outcome for target in report.targets}
     if report.failures or outcomes & {"failed", "unscored"} or not outcomes:
         return "failed", f"Failed, exit code {report.exit_code}"
@@ -86,6 +87,7 @@ def _overall(report: Report) -> tuple[str, str]:
     return "missed", f"Budget missed, exit code {report.exit_code}"
 
 
-def _day(created: str) -> str:
+def day(created: str) -> str:
+    """Return a report's time of creation for people."""
     day, _, clock = created.partition("T")
     return f"{day} {clock[:5]} UTC" if clock else created

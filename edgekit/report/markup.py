@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-_VOID = {"meta", "br", "hr"}
+_VOID = {"meta", "br", "hr", "input"}
 
 
 class Markup(str):
@@ -18,7 +18,7 @@ Child = Markup | str | float | None
 Attribute = str | float | bool | None
 
 
-def tag(name: str, *children: Child, **attributes: Attribute) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: Attribute) -> Markup:
     """Return one element; ``class_`` is class, ``_`` inside a name is ``-``, None and False leave it out."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
