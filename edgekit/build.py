@@ -35,6 +35,7 @@ from edgekit.profile.verdict import Budget, exit_code, judge, refused
 from edgekit.report import FORMATS
 from edgekit.report import schema as data
 from edgekit.runtimes.facts import facts
+from edgekit.source import shapes
 from edgekit.store import Entry, Store
 
 
@@ -69,8 +70,10 @@ def prepare(
     if len({item.name for item in targets}) != len(targets):
         raise RecipeError("A target is named twice.")
     wanted = device_rows.assign(wanted, targets, devices)
-    info = source.inspect(wanted.model.path)
+    custom = wanted.model.custom
+    info = source.inspect(wanted.model.path, wanted.model.signature, custom)
     test, calibration, _ = _check_data(wanted)
+    wanted = _with_shapes(wanted, info, calibration)
     plan.check_finetuning(wanted, info.format, len(calibration))
     metadata = {
         "edgekit": __version__,
@@ -80,6 +83,8 @@ def prepare(
         "labels": list(test.classes),
         "preprocess": wanted.preprocess.model_dump(mode="json"),
     }
+    if custom:
+        metadata["custom_sha256"] = pipeline.known_digest(custom)
     planned = plan.plan(wanted, targets, info.format, metadata, info.quantized)
     if not planned.groups:
         reasons = "\n".join(f"  {item.target.name}: {item.why}" for item in planned.refusals)
@@ -114,6 +119,13 @@ def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None
                 f"Remove them from one of the two: {table.test} and {other.origin if other else ''}.",
             )
     return test, calibration, train
+
+
+def _with_shapes(wanted: recipe.Recipe, info: source.SourceInfo, samples: Dataset) -> recipe.Recipe:
+    """Return the recipe with a shape for every input that needs one. Raises RecipeError, saying the option."""
+    given = shapes.check(info.inputs, wanted.model.shape, info.path)
+    shapes.require(info.inputs, given, info.path, samples.sample_shapes([item.name for item in info.inputs]))
+    return wanted.model_copy(update={"model": wanted.model.model_copy(update={"shape": given})})
 
 
 def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int) -> Finished:
@@ -334,11 +346,12 @@ def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeli
 
 
 def _source(prepared: Prepared, outcome: pipeline.Outcome) -> data.Source:
-    info = prepared.source
+    info, custom = prepared.source, prepared.recipe.model.custom
     exported = outcome.entries.get("float-original")
     found = exported.result if exported else {"warnings": [], "parameters": None}
     return data.Source(
         path=info.path.name, format=info.format, sha256=pipeline.known_digest(info.path), size_bytes=info.size_bytes,
         parameters=found["parameters"] or info.parameters, task=prepared.recipe.task.kind,
+        custom_sha256=pipeline.known_digest(custom) if custom else "",
         warnings=list(dict.fromkeys([*info.warnings, *found["warnings"]])),
     )  # fmt: skip

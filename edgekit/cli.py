@@ -11,6 +11,7 @@ import typer
 from edgekit import __version__, cli_gate, cli_model, cli_show, cli_trust
 from edgekit.cli_gate import AllowDifferentOption, BaselineOption
 from edgekit.cli_options import (
+    CustomOption,
     DeviceOption,
     JobsOption,
     JsonOption,
@@ -19,9 +20,13 @@ from edgekit.cli_options import (
     OneDeviceOption,
     OutputOption,
     RecipeOption,
+    ShapeOption,
+    SignatureOption,
     TargetOption,
     TimeBudgetOption,
+    overrides,
     print_json,
+    seconds,
 )  # fmt: skip
 from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgekitError, UnsupportedError
 
@@ -41,6 +46,9 @@ def build(
     model: ModelArgument = None,
     config: RecipeOption = Path("edgekit.toml"),
     target: TargetOption = None,
+    shape: ShapeOption = None,
+    signature: SignatureOption = "",
+    custom: CustomOption = None,
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
     device: DeviceOption = None,
@@ -67,8 +75,10 @@ def build(
 
     if locked:
         installed.refuse_others((config if config.is_dir() else config.parent) / installed.LOCK)
-    overrides = _overrides(model, time_budget) | ({"profile.lock_clocks": True} if lock_clocks else {})
-    prepared = builder.prepare(config, overrides, target or [], device or [])
+    changed = overrides(model, time_budget, shape, signature, custom) | (
+        {"profile.lock_clocks": True} if lock_clocks else {}
+    )
+    prepared = builder.prepare(config, changed, target or [], device or [])
     if dry_run:
         if as_json:
             print_json(_plan_json(prepared.plan))
@@ -98,12 +108,14 @@ def build(
 def prune(
     model: ModelArgument = None,
     config: RecipeOption = Path("edgekit.toml"),
+    shape: ShapeOption = None,
+    custom: CustomOption = None,
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cut channels and recover; write the smaller Keras model."""
-    _one_stage("prune", _overrides(model), config, None, output, jobs, as_json)
+    _one_stage("prune", overrides(model, shape=shape, custom=custom), config, None, output, jobs, as_json)
 
 
 @app.command()
@@ -111,13 +123,18 @@ def quantize(
     model: ModelArgument = None,
     config: RecipeOption = Path("edgekit.toml"),
     target: TargetOption = None,
+    shape: ShapeOption = None,
+    signature: SignatureOption = "",
+    custom: CustomOption = None,
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
     time_budget: TimeBudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate and write the plan: precision and range of every tensor, with reasons."""
-    _one_stage("quantize", _overrides(model, time_budget), config, target, output, jobs, as_json)
+    _one_stage(
+        "quantize", overrides(model, time_budget, shape, signature, custom), config, target, output, jobs, as_json
+    )
 
 
 @app.command()
@@ -125,21 +142,27 @@ def convert(
     model: ModelArgument = None,
     config: RecipeOption = Path("edgekit.toml"),
     target: TargetOption = None,
+    shape: ShapeOption = None,
+    signature: SignatureOption = "",
+    custom: CustomOption = None,
     output: OutputOption = Path("edgekit-build"),
     jobs: JobsOption = None,
     time_budget: TimeBudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the files every target takes, checked against the source model."""
-    _one_stage("convert", _overrides(model, time_budget), config, target, output, jobs, as_json)
+    _one_stage(
+        "convert", overrides(model, time_budget, shape, signature, custom), config, target, output, jobs, as_json
+    )
 
 
 @app.command()
 def profile(
     artifact: Annotated[list[Path], typer.Argument(help="one or more .tflite or .onnx files, timed in turns")],
+    shape: ShapeOption = None,
     threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
     device: OneDeviceOption = "local",
-    seconds: Annotated[float, typer.Option(min=0.1, help="at least this long for each file")] = 2.0,
+    at_least: Annotated[float, typer.Option("--seconds", min=0.1, help="at least this long for each file")] = 2.0,
     mlperf: Annotated[bool, typer.Option("--mlperf", help="1024 runs and 60 s at least; its figure is p90")] = False,
     sustained: Annotated[
         str | None, typer.Option(metavar="TIME", help="run this long, e.g. 10m, and show the latency over time")
@@ -167,12 +190,14 @@ def profile(
         page = browser_address.by_hand("browser" if device == "local" else device, listen or browser_address.LOOPBACK)
         device = page.device
         console_page.show_page(page)
-    settings = single.how_long(seconds, mlperf, _seconds(sustained, "--sustained") if sustained else None)
+    settings = single.how_long(at_least, mlperf, seconds(sustained, "--sustained") if sustained else None)
     with console.waiting("timing") as progress:
         if device == "local" and not lock_clocks:
-            measured = single.latency(artifact, threads, settings, progress)
+            measured = single.latency(artifact, threads, settings, progress, shape or [])
         else:
-            measured = single.on_device(artifact, threads, device, settings, progress, lock_clocks=lock_clocks)
+            measured = single.on_device(
+                artifact, threads, device, settings, progress, shape or [], lock_clocks=lock_clocks
+            )  # fmt: skip
         scores = {path: single.accuracy(path, config, device, progress) for path in artifact} if accuracy else {}
     if as_json:
         by_name = {str(path): {"accuracy": scored} for path, scored in scores.items()}
@@ -222,9 +247,9 @@ def diagnose(
     from edgekit import console, console_diagnosis, single
     from edgekit.diagnose.schema import Diagnosis
 
-    seconds = _seconds(time_budget) if time_budget else 60.0
+    limit_s = seconds(time_budget) if time_budget else 60.0
     with console.waiting("diagnosing") as progress:
-        found = single.diagnosis(artifact, against, config, samples, seconds, progress, html)
+        found = single.diagnosis(artifact, against, config, samples, limit_s, progress, html)
     if as_json:
         print_json(found)
     else:
@@ -270,27 +295,6 @@ def _one_stage(
             typer.echo(path)
     if prepared.plan.refusals:
         raise typer.Exit(UnsupportedError.exit_code)
-
-
-def _overrides(model: Path | None, time_budget: str | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if model:
-        found["model.path"] = str(model.resolve())
-    if time_budget:
-        found["quantize.search_seconds"] = _seconds(time_budget)
-        found["prune.minutes"] = _seconds(time_budget) / 60
-    return found
-
-
-def _seconds(text: str, option: str = "--time-budget") -> float:
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
-    try:
-        value = float(text[:-1]) * unit if unit else float(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint=option) from error
-    if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint=option)
-    return value
 
 
 def _plan_json(plan: Any) -> dict[str, Any]:

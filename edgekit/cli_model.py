@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli_options import JsonOption, SignatureOption, TargetOption, print_json
+from edgekit.cli_options import CustomOption, JsonOption, ShapeOption, SignatureOption, TargetOption, print_json
 
 SourceArgument = Annotated[
     Path, typer.Argument(help="a trained model: .keras, .h5, .onnx, .tflite or a SavedModel folder")
@@ -17,16 +17,19 @@ SourceArgument = Annotated[
 def inspect(
     model: SourceArgument,
     target: TargetOption = None,
+    shape: ShapeOption = None,
     signature: SignatureOption = "",
+    custom: CustomOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model takes, gives and costs, and what each target makes of it; runs nothing out of the file."""
     from edgekit import console, console_inspection, inspection
     from edgekit import target as boards
+    from edgekit.source import shapes
 
     chosen = [boards.load(name) for name in target or boards.names()]
     with console.waiting("reading the model") as progress:
-        found = inspection.look(model, chosen, progress, signature)
+        found = inspection.look(model, chosen, progress, signature, shapes.parse(shape or []), custom)
     if as_json:
         print_json(found.as_json())
     else:
@@ -37,7 +40,9 @@ def init(
     model: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="the recipe to write")] = Path("edgekit.toml"),
     target: TargetOption = None,
+    shape: ShapeOption = None,
     signature: SignatureOption = "",
+    custom: CustomOption = None,
     force: Annotated[bool, typer.Option("--force", help="replace a recipe that is there")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,12 +50,13 @@ def init(
     from edgekit import console, console_inspection, inspection
     from edgekit import target as boards
     from edgekit.inspection import draft
+    from edgekit.source import shapes
 
     chosen = [boards.load(name) for name in target or boards.names()]
     path = output / "edgekit.toml" if output.is_dir() else output
     with console.waiting("reading the model") as progress:
-        found = inspection.look(model, chosen, progress, signature)
-    made = draft.draft(found, path, target or [], signature)
+        found = inspection.look(model, chosen, progress, signature, shapes.parse(shape or []), custom)
+    made = draft.draft(found, path, target or [], signature, custom)
     draft.write(made, path, force=force)
     if as_json:
         task = found.as_json()["task"]

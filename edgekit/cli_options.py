@@ -33,7 +33,51 @@ LockClocksOption = Annotated[
     bool, typer.Option("--lock-clocks", help="set boards' clocks to their highest meanwhile; then as before")
 ]
 SignatureOption = Annotated[str, typer.Option(metavar="NAME", help="of a SavedModel that has several")]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=1,3,224,224", help="an input's size where the model leaves it open"),
+]
+CustomOption = Annotated[
+    Path | None, typer.Option("--custom", metavar="FILE.py", help="run this file for a Keras model's own layers")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
+
+
+def overrides(
+    model: Path | None,
+    time_budget: str | None = None,
+    shape: list[str] | None = None,
+    signature: str = "",
+    custom: Path | None = None,
+) -> dict[str, Any]:
+    """Return what the command line says otherwise than the recipe, by dotted key."""
+    from edgekit.source import shapes
+
+    found: dict[str, Any] = {}
+    if model:
+        found["model.path"] = str(model.resolve())
+    if shape:
+        found["model.shape"] = shapes.parse(shape)
+    if signature:
+        found["model.signature"] = signature
+    if custom:
+        found["model.custom"] = str(custom.resolve())
+    if time_budget:
+        found["quantize.search_seconds"] = seconds(time_budget)
+        found["prune.minutes"] = seconds(time_budget) / 60
+    return found
+
+
+def seconds(text: str, option: str = "--time-budget") -> float:
+    """Read 20s, 3m or 1h."""
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    try:
+        value = float(text[:-1]) * unit if unit else float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint=option) from error
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no time; write 20s, 3m or 1h", param_hint=option)
+    return value
 
 
 def print_json(value: Any) -> None:

@@ -103,6 +103,15 @@ class Dataset:
             loaded = {spec.name: self.preprocess.apply(self.arrays[spec.name][index]) for spec in specs}
         return {spec.name: _fit(loaded[spec.name], spec, self.name(index)) for spec in specs}
 
+    def sample_shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one sample for each input, as far as this set holds it: images are (H, W, C)."""
+        if self.files:
+            return dict.fromkeys(names[:1], read_image(self.files[0], self.preprocess).shape) if len(names) == 1 else {}
+        known = {name: self.arrays[name].shape[1:] for name in names if name in self.arrays}
+        if len(names) == 1 and not known and (len(self.arrays) == 1 or "x" in self.arrays):
+            known = {names[0]: self._only_array().shape[1:]}
+        return known
+
     def batches(self, specs: Sequence[TensorSpec], limit: int | None = None) -> Iterator[dict[str, Array]]:
         for index in range(min(len(self), limit or len(self))):
             yield self.inputs(index, specs)

@@ -12,19 +12,32 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import tensorflow as tf
 
+from edgekit import named_code
 from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.source.keras_2 import modern
+from edgekit.source.keras_config import custom_names
 
 FIXED_DATE = (2000, 1, 1, 0, 0, 0)
 FIXED_DATE_SAVED = "2000-01-01@00:00:00"
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _NOT_THE_MODEL = {"optimizer"}
 _CONFIGURED = re.compile(r"(layers/[^/]+/)*vars")  # weights of layers that the configuration names
+
+
+def use_custom(path: Path) -> None:
+    """Run the user's file and let every model of this process be made of its classes and functions, by their names.
+
+    Raises RecipeError where it cannot be imported.
+    """
+    module = named_code.run(path, "edgekit_custom_layers")
+    found = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("__")}
+    keras.saving.get_custom_objects().update(found)
 
 
 def load(path: Path) -> keras.Model:
@@ -37,7 +50,7 @@ def load(path: Path) -> keras.Model:
         raise RecipeError(f"There is no model at {path}.")
     try:
         with _spelled_for_keras_3(path) as file:
-            return keras.saving.load_model(file, compile=False, safe_mode=True)
+            return keras.saving.load_model(file, _aliases(path), compile=False, safe_mode=True)
     except MemoryError:
         raise
     except Exception as error:  # whatever a parser of a stranger's file may raise
@@ -77,6 +90,20 @@ def deterministic(seed: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+
+
+def _aliases(path: Path) -> dict[str, Any]:
+    """Return the user's own classes under the names that a file has for them: a package may stand in front."""
+    known = keras.saving.get_custom_objects()
+    if not known:
+        return {}
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read(_CONFIG))
+    else:
+        with h5py.File(path, "r") as file:
+            config = json.loads(file.attrs["model_config"])
+    return {alias: known[name] for alias, name in custom_names(config).items() if name in known}
 
 
 @contextmanager

@@ -140,6 +140,7 @@ def _obtain(
             "machine": facts()["cpu"] if step.machine_bound else platform.machine(),
             "device": identity_of(step.device, children, tell) if step.device else None,
         }
+        | ({"custom": known_digest(step.custom)} if step.custom else {})
     )
 
     def make(folder: Path) -> None:
@@ -148,7 +149,7 @@ def _obtain(
             ready["work"] = store.unfinished(key)
         worker.run(
             step.function, ready, folder, tell,
-            label=step.label, children=children, own_cpu=step.machine_bound,
+            label=step.label, children=children, own_cpu=step.machine_bound, custom=step.custom,
         )  # fmt: skip
 
     return store.obtain(key, make, lambda: tell(0.0, "waiting for another build that is making it"))
@@ -217,7 +218,17 @@ def known_digest(path: Path) -> str:
 
 
 # What of edgekit's own code a stage's results depend on, besides the stage's folder.
-_SHARED = ("artifact.py", "dataset.py", "keras_io.py", "worker.py", "tasks", "runtimes", "devices")
+_SHARED = (
+    "artifact.py",
+    "dataset.py",
+    "keras_io.py",
+    "named_code.py",
+    "source",
+    "worker.py",
+    "tasks",
+    "runtimes",
+    "devices",
+)
 _ALSO = {
     "prune": ("convert", "profile"),  # layers are timed as files
     "quantize": ("search", "convert"),  # a search emits what it tries

@@ -10,10 +10,10 @@ from typing import Any
 
 from edgekit.errors import RecipeError
 from edgekit.finetune.samples import LEAST
-from edgekit.plan_data import Data
+from edgekit.plan_data import Data, given_shape
 from edgekit.plan_pruning import Pruning
 from edgekit.recipe import Recipe
-from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, File, Group, Ref, Refusal, Row, Step
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, Group, Ref, Refusal, Row, Step
 from edgekit.target import Output, Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
@@ -36,7 +36,8 @@ class _Planner:
         self.result = BuildPlan()
         self.prunes = recipe.prune.enabled and source_format in ("keras", "h5")
         self.data = Data(recipe)
-        self.pruning = Pruning(recipe, self.data, self.result)
+        self.model = given_shape(recipe, source_format, self.result)
+        self.pruning = Pruning(recipe, self.data, self.result, self.model)
 
     def plan(self, targets: list[Target]) -> BuildPlan:
         if self.recipe.prune.enabled and not self.prunes:
@@ -67,6 +68,7 @@ class _Planner:
         for group in self.result.groups:
             if group.device:
                 self._device_step(group.device, group, self.recipe.devices[group.target.name])
+        self.result.run_first(self.recipe.model.custom)
         return self.result
 
     def _group(self, target: Target, format: str) -> None:
@@ -107,14 +109,14 @@ class _Planner:
             function, libraries = READ_BY[self.source]
             return self.result.add(Step(
                 "float-original", "convert", f"read the .{self.source} model", function,
-                {"model": File(self.recipe.model.path), "dataset": self.data.calibration(), "samples": samples,
+                {"model": self.model, "dataset": self.data.calibration(), "samples": samples,
                  "as_is": self.quantized}, libraries,
             ))  # fmt: skip
-        model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)
+        model: Any = Ref("prune", "pruned.keras") if pruned else self.model
         return self.result.add(Step(
             f"float-{name}", "convert", f"float graph of the {name} model", "edgekit.convert.stage:float_model",
             {"model": model, "source": "keras" if pruned else self.source, "dataset": self.data.calibration(),
-             "samples": samples, "signature": self.recipe.model.signature}, KERAS,
+             "samples": samples, "signature": "" if self.recipe.model.shape else self.recipe.model.signature}, KERAS,
         ))  # fmt: skip
 
     def _float_artifact(self, format: str, precision: str, pruned: bool) -> str:
@@ -205,7 +207,7 @@ class _Planner:
                 searches.append({file: Ref(first.id, file) for file in ("plan.json", "result.json")})
             if not searches:
                 return
-            model: Any = Ref("prune", "pruned.keras") if pruned else File(self.recipe.model.path)
+            model: Any = Ref("prune", "pruned.keras") if pruned else self.model
             self.result.add(Step(
                 f"finetune-{_name(pruned)}", "finetune", f"fine-tune the {_name(pruned)} model if needed",
                 "edgekit.finetune.stage:run",

@@ -13,7 +13,7 @@ _PLACE = ("device", "format", "precision", "threads")
 Place = tuple[str, str, str, int]
 
 
-def add_costs(plan: BuildPlan, recipe: Recipe, targets: Sequence[Target]) -> list[Ref]:
+def add_costs(plan: BuildPlan, recipe: Recipe, targets: Sequence[Target], model: File | Ref) -> list[Ref]:
     """Add the step and return what pruning reads of it: nothing where no time is to be cut, or none can be taken."""
     places = list(dict.fromkeys(place for target in targets for place in _places(recipe, target)))
     prune = recipe.prune
@@ -22,7 +22,7 @@ def add_costs(plan: BuildPlan, recipe: Recipe, targets: Sequence[Target]) -> lis
     step = plan.add(Step(
         COSTS, "prune", "time the ops of the model", "edgekit.prune.latency.stage:run",
         {
-            "model": File(recipe.model.path),
+            "model": model,
             "places": [dict(zip(_PLACE, place, strict=True)) for place in places],
             "largest_cut": max(prune.max_layer_cut, *prune.limits.values(), 0.0),
         },

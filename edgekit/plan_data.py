@@ -1,4 +1,4 @@
-"""The recipe's data and task as arguments of steps: files are known by their content."""
+"""The recipe's model, data and task as arguments of steps: files are known by their content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.recipe import Recipe
-from edgekit.steps import File
+from edgekit.steps import BOUND_BY, BOUND_FILES, SHAPE, BuildPlan, File, Ref, Step
+
+
+def given_shape(recipe: Recipe, source: str, plan: BuildPlan) -> File | Ref:
+    """Return what every step starts from: the user's file, or the same with the sizes that the recipe gives it."""
+    table = recipe.model
+    if not table.shape:
+        return File(table.path)
+    function, libraries = BOUND_BY[source]
+    shapes = {name: list(shape) for name, shape in table.shape.items()}
+    signature = {"signature": table.signature} if source == "saved_model" else {}
+    arguments = {"model": File(table.path), "shapes": shapes, **signature}
+    plan.add(Step(SHAPE, "convert", "give the model its shape", function, arguments, libraries))
+    return Ref(SHAPE, BOUND_FILES.get(source, "model.keras"))
 
 
 class Data:

@@ -17,10 +17,10 @@ _NOT_SETTINGS = {"enabled", "control", "teacher", "student", "checkpoint"}
 
 
 class Pruning:
-    """Adds steps to ``result``. One pruned network serves all targets."""
+    """Adds steps to ``result``. One pruned network serves all targets; ``model``: what it is cut from."""
 
-    def __init__(self, recipe: Recipe, data: Data, result: BuildPlan) -> None:
-        self.recipe, self.data, self.result = recipe, data, result
+    def __init__(self, recipe: Recipe, data: Data, result: BuildPlan, model: File | Ref) -> None:
+        self.recipe, self.data, self.result, self.model = recipe, data, result, model
         self.labelled = recipe.data.train is not None
 
     @property
@@ -44,12 +44,13 @@ class Pruning:
         if table.checkpoint:
             self.result.add(Step(
                 PRUNE, "prune", f"take the pruned network of {table.checkpoint.name}", "edgekit.prune.checkpointed:run",
-                {"model": File(self.recipe.model.path), "checkpoint": File(table.checkpoint)}, KERAS,
+                {"model": self.model, "checkpoint": File(table.checkpoint)}, KERAS,
             ))  # fmt: skip
             return
+        priced = not table.student and table.keep_macs != 1
         student = {
             "student": File(table.student) if table.student else None,
-            "costs": [] if table.student or table.keep_macs == 1 else add_costs(self.result, self.recipe, targets),
+            "costs": add_costs(self.result, self.recipe, targets, self.model) if priced else [],
             "precisions": ["float32", "int8"] if self.recipe.quantize.enabled else ["float32"],
         }
         self.result.add(Step(
@@ -85,7 +86,7 @@ class Pruning:
         task, table = self.recipe.task, self.recipe.prune
         learns = task.adapter and self.labelled and task.kind != "custom"
         return {
-            "model": File(self.recipe.model.path),
+            "model": self.model,
             "dataset": self.data.train(),
             "labelled": self.labelled,
             "task": self.data.task(),

@@ -13,6 +13,7 @@ from edgekit.plan_pruning import CURVE, PRUNE
 from edgekit.prune.checkpointed import CURVE as NETWORKS
 from edgekit.prune.checkpointed import MODEL, RECORD
 from edgekit.report import schema as data
+from edgekit.steps import SHAPE
 
 
 def summary(outcome: Outcome) -> data.PruneSummary | None:
@@ -36,6 +37,8 @@ def notes(outcome: Outcome) -> list[str]:
 def write_checkpoint(outcome: Outcome, model: Path, place: BuildFolder) -> list[Path]:
     """Write ``prune/``: the pruned network, every network of its curve, and a record of what they were made of."""
     entry = outcome.entries[PRUNE]
+    if SHAPE in outcome.entries:
+        model = outcome.entries[SHAPE].path("model.keras")  # the same with its sizes, which is what was pruned
     pruned = entry.path(MODEL)
     record = {"source_sha256": digest(model), "sha256": digest(pruned), "facts": entry.result}
     written = [

@@ -32,6 +32,14 @@ Pixels = Annotated[int, Field(ge=1)]
 class ModelTable(Table):
     path: Path = Field(description="the trained model: .keras, .h5, .onnx, .tflite or a SavedModel folder")
     signature: str = Field("", description="of a SavedModel; without one its default, or its only one")
+    shape: dict[str, tuple[Pixels, ...]] = Field(
+        {}, description="the size to run at, by input, where the file leaves one open: images = [1, 3, 224, 224]"
+    )
+
+    custom: Path | None = Field(
+        None,
+        description="your Python file with the classes of a Keras model's own layers; run because it is named here",
+    )
 
 
 class TaskTable(Table):
@@ -240,18 +248,22 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
 
 def fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what the recipe says (not of where it lies)."""
-    return _sha256(recipe.model_dump_json(exclude={"model": {"path"}, "data": True, "check": True, **_PLACES}))
+    return _sha256(recipe.model_dump_json(exclude={"data": True, "check": True, **_PLACES}))
 
 
 def making_fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what decides the inside of an artifact: of the budgets those that searches aim at."""
     tables: dict[str, Any] = dict.fromkeys(("task", "preprocess", "prune", "quantize", "convert"), True)
+    tables["model"] = {"signature", "shape"}
     searches = recipe.prune.enabled and recipe.prune.keep_macs == "auto"
     aims = {"accuracy_drop", "speedup", "latency_ms"} if searches else {"accuracy_drop"}
     return _sha256(recipe.model_dump_json(include=tables | {"budget": aims}, exclude={**_PLACES}))
 
 
-_PLACES: dict[str, Any] = {"prune": {"teacher", "student", "checkpoint"}}  # known by their content
+_PLACES: dict[str, Any] = {  # known by their content
+    "model": {"path", "custom"},
+    "prune": {"teacher", "student", "checkpoint"},
+}
 
 
 def _sha256(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from edgekit.diagnose.schema import Diagnosis
 from edgekit.errors import RecipeError, StageError, error_named
 from edgekit.progress import Progress
 from edgekit.report import diagnosis_page
+from edgekit.sized import required, sized
 
 _LONGEST_GROUP_S = 30.0
 _FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
@@ -29,38 +32,48 @@ def how_long(seconds: float, mlperf: bool, sustained_s: float | None) -> dict[st
     return {"samples": 50, "seconds": seconds, "limit_s": max(10.0, 4 * seconds), "seed": 0}
 
 
-def latency(artifacts: list[Path], threads: int, settings: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Time files of one format in turns on this host, on synthetic inputs. Returns a Latency per file, as JSON."""
-    timed = _timed("edgekit.profile.stage:latency", artifacts, threads, "local", settings, progress)
+def latency(
+    artifacts: list[Path], threads: int, settings: dict[str, Any], progress: Progress, shape: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Time files of one format in turns on this host, on synthetic inputs. Returns a Latency per file, as JSON.
+
+    ``shape``: NAME=1,3,224,224 for each input that a file leaves open.
+    """
+    timed = _timed("edgekit.profile.stage:latency", artifacts, threads, "local", settings, progress, shape)
     measured: dict[str, Any] = timed["measured"]
     return measured
 
 
 def on_device(
-    artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress, *,
-    lock_clocks: bool = False,
+    artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress,
+    shape: Sequence[str] = (), *, lock_clocks: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Check files of one format on a connected device, then time them there. Returns a DeviceRun per file, as JSON."""
     function = "edgekit.profile.stage:on_device"
-    timed = _timed(function, artifacts, threads, device, settings, progress, lock_clocks=lock_clocks)
+    timed = _timed(function, artifacts, threads, device, settings, progress, shape, lock_clocks=lock_clocks)
     runs: dict[str, Any] = timed["runs"]
     return runs
 
 
 def _timed(
     function: str, artifacts: list[Path], threads: int, device: str, settings: dict[str, Any], progress: Progress,
-    **more: Any,
+    shape: Sequence[str], **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     formats = {_format(path) for path in artifacts}
     if len(formats) > 1:
         raise RecipeError(
             "Files of different formats cannot be compared in one run.", "Profile them one format at a time."
         )
-    jobs = [
-        {"name": str(path), "path": path.resolve(), "format": _format(path), "expected": None} for path in artifacts
-    ]
-    arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings, **more}
-    timed = _run(function, arguments, "latency", progress)
+    given = {path: required(path, shape) for path in artifacts}
+    with ExitStack() as files:
+        timed_as = {
+            path: files.enter_context(sized(path, _format(path), given[path], progress)).resolve() for path in artifacts
+        }
+        jobs = [
+            {"name": str(path), "path": timed_as[path], "format": _format(path), "expected": None} for path in artifacts
+        ]
+        arguments = {"jobs": jobs, "inputs": None, "threads": threads, "device": device, "settings": settings, **more}
+        timed = _run(function, arguments, "latency", progress)
     for name, message in timed["failed"].items():
         raise error_named(timed.get("errors", {}).get(name, "StageError"))(message)
     return timed

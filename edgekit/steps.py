@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Step:
     ``machine_bound``: the result is this CPU's own. ``alone``: nothing else of the build may run meanwhile.
     ``preliminary``: another step decides whether this result is used. ``device``: the address of the device that does
     the work; this host only waits for it. ``resumable``: it is given a folder ``work`` that outlives a killed
-    build, and goes on from there.
+    build, and goes on from there. ``custom``: the user's file with classes of a Keras model's layers, run first.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Step:
     preliminary: bool = False
     resumable: bool = False
     device: str = ""
+    custom: Path | None = None
 
     @property
     def busy_with(self) -> str:
@@ -100,6 +101,12 @@ class BuildPlan:
         self.steps.setdefault(step.id, step)
         return step.id
 
+    def run_first(self, custom: Path | None) -> None:
+        """Let every step that loads a Keras model run the user's file before."""
+        for name, step in self.steps.items():
+            if custom and "keras" in step.libraries:
+                self.steps[name] = replace(step, custom=custom)
+
 
 KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
 TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
@@ -110,6 +117,16 @@ READ_BY = {
     "onnx": ("edgekit.convert.onnx_source:run", ONNX),
     "tflite": ("edgekit.convert.tflite_source:run", TFLITE),
 }
+# What gives a model's open sizes their numbers, by the format of its file.
+BOUND_BY = {
+    "onnx": ("edgekit.convert.bind_onnx:run", ONNX),
+    "tflite": ("edgekit.convert.bind_tflite:run", TFLITE),
+    "keras": ("edgekit.convert.bind_tensorflow:run", KERAS),
+    "h5": ("edgekit.convert.bind_tensorflow:run", KERAS),
+    "saved_model": ("edgekit.convert.bind_tensorflow:saved_model", KERAS),
+}
+SHAPE = "shape"  # the step that does
+BOUND_FILES = {"onnx": "model.onnx", "tflite": "model.tflite", "saved_model": "saved_model"}  # else model.keras
 NOT_MADE = {
     "onnx": ("tflite", "no TFLite from an ONNX model; give the Keras model or a SavedModel."),
     "tflite": ("onnx", "no ONNX from a TFLite model; give the model it was converted from."),

@@ -109,6 +109,9 @@ def _origin(known: dict[str, Any], path: Path) -> Iterator[Claim]:
     wanted = recipe.load(path)
     source = wanted.model.path
     yield _equal("source model", known["source"]["sha256"], digest(source) if source.exists() else f"missing: {source}")
+    if said := known["source"].get("custom_sha256"):
+        custom = wanted.model.custom
+        yield _equal("custom layers", said, digest(custom) if custom and custom.is_file() else "missing")
     yield _equal("recipe", known["recipe_sha256"], recipe.fingerprint(wanted))
     table, then = wanted.data, known["data"]
     yield _equal("test data", then["test_sha256"], content_of(table.test, table.test_labels))

@@ -75,14 +75,16 @@ class Children:
 
 def run(
     function: str, arguments: dict[str, Any], out: Path, progress: Progress, *, label: str,
-    children: Children | None = None, own_cpu: bool = False,
+    children: Children | None = None, own_cpu: bool = False, custom: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Call ``module:function(out=, progress=, **arguments)`` in a child and return its JSON-able result.
 
     Paths in ``arguments`` stay paths. ``own_cpu``: the result may differ on another CPU, so oneDNN may compute
-    it: training is 1.3 times as fast. Raises the child's own EdgekitError, or StageError if it died.
+    it: training is 1.3 times as fast. ``custom``: the user's file with the classes of a Keras model's own layers,
+    which the child runs first. Raises the child's own EdgekitError, or StageError if it died.
     """
-    (out / REQUEST).write_text(json.dumps({"function": function, "arguments": _encode(arguments)}, sort_keys=True))
+    request = {"function": function, "arguments": _encode(arguments), "custom": str(custom) if custom else None}
+    (out / REQUEST).write_text(json.dumps(request, sort_keys=True))
     with (out / LOG).open("wb") as log:
         command = [sys.executable, "-m", "edgekit.worker", str(out / REQUEST), str(os.getpid())]
         with (children or Children()).started(command, log, _OWN_CPU if own_cpu else {}) as child:
@@ -178,6 +180,8 @@ def _main(request: Path, parent: int) -> int:
     wanted = json.loads(request.read_text())
     out = request.parent
     try:
+        if wanted["custom"]:
+            importlib.import_module("edgekit.keras_io").use_custom(Path(wanted["custom"]))
         module, _, name = wanted["function"].partition(":")
         function = getattr(importlib.import_module(module), name)
         result = function(out=out, progress=progress, **_decode(wanted["arguments"]))

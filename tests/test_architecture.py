@@ -24,7 +24,9 @@ PACKAGE = ROOT / "edgekit"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "lifeline", "progress"}),
-    frozenset({"artifact", "dataset", "target", "recipe", "recipe_prune", "recipe_table", "source", "keras_io"}),
+    frozenset(
+        {"artifact", "dataset", "target", "recipe", "recipe_prune", "recipe_table", "source", "keras_io", "named_code"}
+    ),
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),
     frozenset({"search"}),
@@ -46,6 +48,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "installed",
             "runs",
             "single",
+            "sized",
         }
     )
     | {"inspection", "pipeline", "provenance", "report", "steps", "store", "verify", "worker"},
@@ -95,6 +98,7 @@ LAZY = {
     "edgekit.cli",
     "edgekit.cli_gate",
     "edgekit.cli_model",
+    "edgekit.cli_options",
     "edgekit.cli_show",
     "edgekit.cli_trust",
     "edgekit.convert.stage",
@@ -108,8 +112,8 @@ LAZY = {
 }
 # These answer a caller with whatever went wrong, in words; everything else raises again.
 ANSWERS_EVERY_ERROR = {"edgekit.cli", "edgekit.runtimes.agent"}
-# A device's runtime file, and the adapter that the recipe names.
-RUNS_NAMED_CODE = {"edgekit.runtimes.agent", "edgekit.tasks.adapter"}
+# A device's runtime file, and the files that the recipe names.
+RUNS_NAMED_CODE = {"edgekit.runtimes.agent", "edgekit.named_code"}
 UNSAFE_ARGUMENTS = {"allow_pickle=True", "safe_mode=False", "shell=True"}
 NEVER_IMPORTED = {"pickle", "dill", "marshal", "shelve", "urllib.request", "http.client", "requests", "httpx"}
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc", "process"}

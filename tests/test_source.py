@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from small_saved_model import FLOAT, saved_model
 
 from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.source import inspect
@@ -316,6 +317,8 @@ def test_a_saved_model_folder_must_be_whole(tmp_path: Path) -> None:
     (tmp_path / "variables").mkdir()
     for name in ("variables.index", "variables.data-00000-of-00001"):
         (tmp_path / "variables" / name).write_bytes(b"xy")
-    info = inspect(tmp_path)
-    assert (info.format, info.size_bytes, info.parameters) == ("saved_model", 5, None)
+    with pytest.raises(RecipeError, match="it is no SavedModel"):
+        inspect(tmp_path)
+    info = inspect(saved_model(tmp_path / "whole", {"serving_default": {"x": (FLOAT, [-1, 8])}}))
+    assert (info.format, info.parameters) == ("saved_model", None)
     assert "quantized and converted only" in info.warnings[0]

@@ -13,6 +13,7 @@ from edgekit import recipe
 from edgekit.report.schema import Report, Variant
 
 SUFFIX = ".record.json"
+_SOURCE = {"path", "format", "sha256", "size_bytes", "parameters", "custom_sha256"}
 _BULKY_LATENCY = {"samples_ns", "ops", "ops_note"}  # in report.json
 _BULKY_ACCURACY = {"per_class"}
 
@@ -36,7 +37,7 @@ def record(origin: Origin, variant: Variant, file: str, beside: Mapping[str, str
             "file": file, "sha256": variant.sha256, "size_bytes": variant.size_bytes, "format": variant.format,
             "precision": variant.precision, "steps": variant.steps,
         },
-        "source": report.source.model_dump(include={"path", "format", "sha256", "size_bytes", "parameters"}),
+        "source": report.source.model_dump(include=_SOURCE),
         "recipe": recipe_json(origin.recipe),
         "recipe_sha256": report.recipe_sha256,
         "seeds": {"prune": origin.recipe.prune.seed, "profile": origin.recipe.profile.seed},

@@ -6,7 +6,7 @@ captured constants that become inputs, batch-norm left in training mode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import tensorflow as tf
 
 from edgekit.convert.rewrites import rewritten
 from edgekit.errors import UnsupportedError
+from edgekit.source.saved_model import DEFAULT_SIGNATURE, choose
 
-SIGNATURE = "serving_default"
+SIGNATURE = DEFAULT_SIGNATURE
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -44,20 +45,27 @@ def export_keras(model: keras.Model, out: Path) -> None:
     archive.write_out(str(out), verbose=False)
 
 
-def resign(saved_model: Path, out: Path, wanted_signature: str = "") -> None:
+def resign(
+    saved_model: Path, out: Path, wanted_signature: str = "", shapes: Mapping[str, Sequence[int]] | None = None
+) -> None:
     """Write one signature of a user's SavedModel again with batch 1, keeping the names of its tensors.
 
-    Raises UnsupportedError without a usable signature, or for a dynamic dimension besides the batch.
+    ``shapes``: of inputs whose sizes are open. Raises UnsupportedError without a usable signature, or for a dynamic
+    dimension besides the batch.
     """
     loaded = tf.saved_model.load(str(saved_model))
     signature = serving_signature(loaded.signatures, saved_model, wanted_signature)
+    given = shapes or {}
     wanted: dict[str, tf.TensorSpec] = signature.structured_input_signature[1]
     specs = []
     for name, spec in sorted(wanted.items()):
+        if name in given:
+            specs.append(tf.TensorSpec(tuple(given[name]), spec.dtype, name=name))
+            continue
         if spec.shape.rank is None:
             raise UnsupportedError(
                 f"input '{name}' of {saved_model.name} has no known rank",
-                "Export the SavedModel with an input_signature that gives every dimension.",
+                f"Say it: --shape {name}=1,SIZE,...",
             )
         batched = (1, *static_shape(name, spec.shape[1:])) if spec.shape.rank else ()
         specs.append(tf.TensorSpec(batched, spec.dtype, name=name))
@@ -157,25 +165,11 @@ def static_shape(name: str, shape: Any) -> tuple[int, ...]:
         shown = ", ".join("?" if size is None else str(size) for size in sizes)
         raise UnsupportedError(
             f"input '{name}' has a dimension without a size: (batch, {shown})",
-            "Small devices need fixed shapes: rebuild or export the model with the size it will run at.",
+            f"Small devices need fixed shapes; say at which it is to run: --shape {name}=1,SIZE,...",
         )
     return tuple(int(size) for size in sizes)
 
 
 def serving_signature(signatures: Mapping[str, Any], path: Path, wanted: str = "") -> Any:
     """Return the signature of this name, else the default or the only one. Raises UnsupportedError for neither."""
-    found = ", ".join(sorted(signatures)) or "none"
-    if wanted:
-        if wanted in signatures:
-            return signatures[wanted]
-        raise UnsupportedError(f"{path.name} has no signature '{wanted}' (found: {found})", "Name one of them.")
-    if SIGNATURE in signatures:
-        return signatures[SIGNATURE]
-    if len(signatures) == 1:
-        return next(iter(signatures.values()))
-    raise UnsupportedError(
-        f"{path.name} has no signature '{SIGNATURE}' (found: {found})",
-        "Choose one: model.signature in edgekit.toml, or --signature of inspect and init."
-        if signatures
-        else f"Save it with tf.saved_model.save(..., signatures={{'{SIGNATURE}': function}}).",
-    )
+    return signatures[choose(sorted(signatures), path, wanted)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from edgekit.inspection.guess import Guess, guess
 from edgekit.inspection.network import Network, Op, Shape, Tensor, peak_bytes
 from edgekit.inspection.refusals import Answer, answers
 from edgekit.progress import Progress
+from edgekit.sized import sized
 from edgekit.source import SourceInfo
+from edgekit.source.shapes import Shapes, check
 from edgekit.target import Target
 
 # What reading a file raises that is whole, as its format goes, and makes no sense.
@@ -24,13 +26,17 @@ _CONTRADICTIONS = (LookupError, TypeError, AttributeError, ValueError, Arithmeti
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything ``edgekit inspect`` says. ``activation_bytes``: the most alive at once, at batch 1."""
+    """Everything ``edgekit inspect`` says. ``activation_bytes``: the most alive at once, at batch 1.
+
+    ``shapes``: those that were given, of inputs whose sizes the file leaves open.
+    """
 
     source: SourceInfo
     network: Network
     activation_bytes: int | None
     task: Guess
     targets: tuple[Answer, ...]
+    shapes: Shapes = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         network = self.network
@@ -38,6 +44,7 @@ class Inspection:
             "path": str(self.source.path),
             "format": self.source.format,
             "version": network.version,
+            "signature": self.source.signature,
             "size_bytes": self.source.size_bytes,
             "inputs": [_tensor_json(tensor) for tensor in network.inputs],
             "outputs": [_tensor_json(tensor) for tensor in network.outputs],
@@ -56,17 +63,24 @@ class Inspection:
         }
 
 
-def look(path: Path, targets: list[Target], progress: Progress, signature: str = "") -> Inspection:
+def look(
+    path: Path, targets: list[Target], progress: Progress, signature: str = "", shapes: Shapes | None = None,
+    custom: Path | None = None,
+) -> Inspection:  # fmt: skip
     """Check and read a model file; SavedModels, and Keras files that do not say every shape, in a child process.
 
-    Raises what ``edgekit.source.inspect`` raises, and StageError where the child fails.
+    ``shapes``: of inputs whose sizes are open. ``custom``: the user's file with the classes of a Keras model's own
+    layers; a child process runs it, and only where the shapes cannot be read. Raises what ``edgekit.source.inspect``
+    and ``source.shapes.check`` raise, and StageError where the child fails.
     """
-    info = source.inspect(path)
-    if signature and info.format != "saved_model":
-        raise RecipeError(f"{path} has no signatures: only a SavedModel does.", "Leave --signature out.")
+    info = source.inspect(path, signature, custom)
+    given = check(info.inputs, shapes or {}, path)
     try:
-        network = _READERS[info.format](info, progress, signature)
-        return Inspection(info, network, peak_bytes(network), guess(network), answers(info, network, targets))
+        with sized(path, info.format, given, progress, info.signature, custom) as file:
+            seen = replace(info, path=file, signature="" if given else info.signature)
+            network = _READERS[info.format](seen, progress, custom)
+            found = answers(seen, network, targets)
+        return Inspection(info, network, peak_bytes(network), guess(network), found, given)
     except _CONTRADICTIONS as error:
         raise RecipeError(
             f"{path} is damaged: its parts contradict each other ({type(error).__name__}: {error}).",
@@ -74,27 +88,29 @@ def look(path: Path, targets: list[Target], progress: Progress, signature: str =
         ) from error
 
 
-def _keras(info: SourceInfo, progress: Progress, _: str) -> Network:
+def _keras(info: SourceInfo, progress: Progress, custom: Path | None) -> Network:
     try:
         return keras_graph.read(keras_graph.config_of(info.path), info.parameters)
     except (keras_graph.UnknownShapes, *_CONTRADICTIONS):
-        found = _in_child("keras_config", {"model": info.path.resolve()}, progress)
+        found = _in_child("keras_config", {"model": info.path.resolve()}, progress, custom)
     shapes = {name: tuple(shape) for name, shape in found["outputs"].items()}
     return keras_graph.read(found["config"], info.parameters, shapes)
 
 
-def _saved_model(info: SourceInfo, progress: Progress, signature: str) -> Network:
-    found = _in_child("saved_model", {"model": info.path.resolve(), "signature": signature}, progress)
+def _saved_model(info: SourceInfo, progress: Progress, _: Path | None) -> Network:
+    found = _in_child("saved_model", {"model": info.path.resolve(), "signature": info.signature}, progress)
     return _network(found["network"])
 
 
-def _in_child(function: str, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _in_child(
+    function: str, arguments: dict[str, Any], progress: Progress, custom: Path | None = None
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         called = f"edgekit.inspection.in_tensorflow:{function}"
-        return worker.run(called, arguments, Path(folder), progress, label="inspection")
+        return worker.run(called, arguments, Path(folder), progress, label="inspection", custom=custom)
 
 
-_READERS: dict[str, Callable[[SourceInfo, Progress, str], Network]] = {
+_READERS: dict[str, Callable[[SourceInfo, Progress, Path | None], Network]] = {
     "keras": _keras,
     "h5": _keras,
     "saved_model": _saved_model,

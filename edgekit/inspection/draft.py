@@ -43,7 +43,9 @@ class Draft:
     fill_in: tuple[str, ...]
 
 
-def draft(found: Inspection, recipe: Path, targets: Sequence[str], signature: str = "") -> Draft:
+def draft(
+    found: Inspection, recipe: Path, targets: Sequence[str], signature: str = "", custom: Path | None = None
+) -> Draft:
     """Return the recipe to write to ``recipe``; ``targets``: those the user named, or none.
 
     Raises UnsupportedError where no target takes the model: no recipe would build it.
@@ -59,7 +61,7 @@ def draft(found: Inspection, recipe: Path, targets: Sequence[str], signature: st
     assumed = [*found.task.check, *([_scale_note(found)] if image else [])]
     sections = (
         ["schema = 1"],
-        _model(found, recipe, signature),
+        _model(found, recipe, signature, custom),
         _task(found, image),
         _data_table(data),
         _preprocess(found, image),
@@ -98,13 +100,22 @@ def _size(image: Tensor) -> tuple[int, int, int]:
     return (sizes[2], sizes[3], sizes[1]) if image.layout == "NCHW" else (sizes[1], sizes[2], sizes[3])
 
 
-def _model(found: Inspection, recipe: Path, signature: str) -> list[str]:
-    path = found.source.path.resolve()
+def _model(found: Inspection, recipe: Path, signature: str, custom: Path | None) -> list[str]:
     folder = recipe.parent.resolve()
-    shown = os.path.relpath(path, folder) if path.is_relative_to(folder) else str(path)
+    shown = _relative(found.source.path, folder)
     inputs = ", ".join(f"{t.name} {t.shape_text} {t.dtype} {t.layout}".strip() for t in found.network.inputs)
     lines = ["[model]", f"path = {_quoted(shown)}", *_comment(f"inputs: {inputs}")]
+    if custom:
+        lines.append(f"custom = {_quoted(_relative(custom, folder))}  # edgekit runs it")
+    if found.shapes:
+        sizes = ", ".join(f"{_quoted(name)} = {list(shape)}" for name, shape in found.shapes.items())
+        lines.append(f"shape = {{ {sizes} }}")
     return lines + ([f"signature = {_quoted(signature)}"] if signature else [])
+
+
+def _relative(path: Path, folder: Path) -> str:
+    path = path.resolve()
+    return os.path.relpath(path, folder) if path.is_relative_to(folder) else str(path)
 
 
 def _task(found: Inspection, image: Tensor | None) -> list[str]:

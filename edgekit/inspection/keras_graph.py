@@ -16,6 +16,7 @@ import h5py
 
 from edgekit.inspection.keras_shapes import macs_of, output_shape
 from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, image_layout
+from edgekit.source.keras_config import custom_name
 
 _MODELS = {"Functional", "Sequential", "Model"}
 Key = tuple[str, int, int]  # layer, call, output
@@ -114,9 +115,11 @@ class _Reader:
             if kind in _MODELS:
                 self._nested(layer, prefix, call, arguments)
                 continue
-            self._call(kind, config, prefix + name, call, arguments)
+            self._call(layer, prefix + name, call, arguments)
 
-    def _call(self, kind: str, config: dict[str, Any], name: str, call: int, arguments: list[Key]) -> None:
+    def _call(self, layer: dict[str, Any], name: str, call: int, arguments: list[Key]) -> None:
+        kind, config = str(layer["class_name"]), layer["config"]
+        standard = not custom_name(layer, is_layer=True)
         shapes = [self._shape(key) for key in arguments]
         made = [text for text in self.tensors if text.startswith(f"{name}#{call}.")] or [_text((name, call, 0))]
         first = made[0]
@@ -126,7 +129,7 @@ class _Reader:
             if shape is not None:
                 self.tensors[first] = Tensor(first, shape, "float32" if kind == "Embedding" else dtype)
         result = self.tensors[first].shape if first in self.tensors else None
-        macs = macs_of(kind, config, shapes, result)
+        macs = macs_of(kind, config, shapes, result) if standard else None
         activation = config.get("activation")
         ends = activation if isinstance(activation, str) else ""
         self.ops.append(Op(kind, name, tuple(map(_text, arguments)), tuple(made), macs, ends))
@@ -161,7 +164,7 @@ class _Reader:
                 continue
             if at is None:
                 raise UnknownShapes("no input")
-            self._call(kind, config, key[0], 0, [self.resolve(at)])
+            self._call(layer, key[0], 0, [self.resolve(at)])
             at = key
         if at is None:
             raise UnknownShapes("no layer")

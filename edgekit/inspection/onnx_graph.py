@@ -11,10 +11,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.shape_inference import InferenceError
 
 from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, elements, image_layout, times
-from edgekit.source.onnx_file import QUANTIZED
+from edgekit.source.onnx_file import QUANTIZED, dim_size, dtype_name
 
-_DTYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
-_DTYPES |= {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
 _SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "Resize"}
 _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _FLOATS = {"float32", "float16", "bfloat16", "float64", "int8", "uint8", "int4", "uint4"}
@@ -88,11 +86,11 @@ def _weights(graphs: list[onnx.GraphProto]) -> dict[str, tuple[tuple[int, ...], 
     found = {}
     for graph in graphs:
         for tensor in graph.initializer:
-            found[tensor.name] = (tuple(tensor.dims), _DTYPES.get(tensor.data_type, "undefined"))
+            found[tensor.name] = (tuple(tensor.dims), dtype_name(tensor.data_type))
         for node in graph.node:
             for attribute in node.attribute:
                 if node.op_type == "Constant" and attribute.HasField("t") and node.output:
-                    kind = _DTYPES.get(attribute.t.data_type, "undefined")
+                    kind = dtype_name(attribute.t.data_type)
                     found[node.output[0]] = (tuple(attribute.t.dims), kind)
     return found
 
@@ -101,11 +99,8 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     shape: Shape | None = None
     if kind.HasField("shape"):
-        shape = tuple(
-            d.dim_value if d.HasField("dim_value") and (d.dim_value > 0 or not d.dim_param) else None
-            for d in kind.shape.dim
-        )
-    return Tensor(value.name, shape, _DTYPES.get(kind.elem_type, "undefined"))
+        shape = tuple(dim_size(dim) for dim in kind.shape.dim)
+    return Tensor(value.name, shape, dtype_name(kind.elem_type))
 
 
 def _with_layout(tensor: Tensor, model: onnx.ModelProto) -> Tensor:

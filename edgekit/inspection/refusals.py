@@ -10,6 +10,8 @@ from edgekit.inspection.keras_ops import becomes
 from edgekit.inspection.network import Network
 from edgekit.quantize.kernels import DEFAULT_SCHEME, MOVES, SCHEMES
 from edgekit.source import SourceInfo
+from edgekit.source.info import Input
+from edgekit.source.shapes import NO_NUMBERS, is_open, option
 from edgekit.target import Output, Target
 
 _SAME_FORMAT_ONLY = {
@@ -65,11 +67,13 @@ def _refused(info: SourceInfo, network: Network, target: Target, format: str) ->
         yield why
         return
     for tensor in network.inputs:
-        for axis in tensor.dynamic_axes:
-            if axis:
-                yield f"input {tensor.name!r} has an open size on axis {axis}: export it with the size it will run at"
-        if tensor.dtype in ("string", "complex64", "complex128"):
-            yield f"input {tensor.name!r} is {tensor.dtype}"
+        entry = Input(tensor.name, tensor.shape, tensor.dtype)
+        if is_open(entry):
+            axes = ", ".join(str(axis) for axis in tensor.dynamic_axes if axis)
+            where = f"on axis {axes}" if axes else "on every axis"
+            yield f"input {tensor.name!r} has an open size {where}: say it with --shape {option(entry)}"
+        if tensor.dtype in NO_NUMBERS:
+            yield f"input {tensor.name!r} is {tensor.dtype}: export the network behind what turns it into numbers"
     if info.format == "onnx":
         version = int(network.version.removeprefix("opset ") or 0)
         if version < OLDEST_OPSET:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ai_edge_litert import schema_py_generated as schema
-
 from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, elements, image_layout, times
-from edgekit.source.tflite_file import custom_names, kind_of, read_model
+from edgekit.source.tflite_file import (
+    custom_names,
+    dtype_name,
+    entries,
+    kind_of,
+    read_model,
+    shape_of,
+    tensor_names,
+    text_of,
+)  # fmt: skip
 
-_DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _INTEGERS = ("int8", "uint8", "int16", "int4", "int2")
 _PARAMETERS = ("float", "int8", "uint8", "int4")
 _UNCOUNTED = ("LSTM", "RNN", "WHILE", "CUSTOM:", "STABLEHLO")
@@ -26,10 +31,10 @@ def read(path: Path) -> Network:
         for index, tensor in enumerate(main.tensors)
         if tensor.buffer and model.buffers[tensor.buffer].data is not None and len(model.buffers[tensor.buffer].data)
     }
-    names = _names(model)
-    shapes = [_shape(tensor) for tensor in main.tensors]
+    names = tensor_names(model)
+    shapes = [shape_of(tensor) for tensor in main.tensors]
     tensors = {
-        names[i]: Tensor(names[i], shapes[i], _DTYPES.get(tensor.type, "undefined"))
+        names[i]: Tensor(names[i], shapes[i], dtype_name(tensor))
         for i, tensor in enumerate(main.tensors)
         if i not in constant
     }
@@ -37,20 +42,20 @@ def read(path: Path) -> Network:
     ops = tuple(
         Op(
             kinds[op.opcodeIndex],
-            _text(main.tensors[op.outputs[0]].name) if len(_list(op.outputs)) else kinds[op.opcodeIndex],
-            tuple(names[i] for i in _list(op.inputs) if i >= 0 and i not in constant),
-            tuple(names[i] for i in _list(op.outputs)),
-            _macs(kinds[op.opcodeIndex], [shapes[i] if i >= 0 else None for i in _list(op.inputs)],
-                  [shapes[i] for i in _list(op.outputs)]),
+            text_of(main.tensors[op.outputs[0]].name) if len(entries(op.outputs)) else kinds[op.opcodeIndex],
+            tuple(names[i] for i in entries(op.inputs) if i >= 0 and i not in constant),
+            tuple(names[i] for i in entries(op.outputs)),
+            _macs(kinds[op.opcodeIndex], [shapes[i] if i >= 0 else None for i in entries(op.inputs)],
+                  [shapes[i] for i in entries(op.outputs)]),
         )
-        for op in _list(main.operators)
+        for op in entries(main.operators)
     )  # fmt: skip
-    weights = [(elements(shapes[i]) or 0, _DTYPES.get(main.tensors[i].type, "")) for i in sorted(constant)]
+    weights = [(elements(shapes[i]) or 0, dtype_name(main.tensors[i])) for i in sorted(constant)]
     parameters = sum(count for count, dtype in weights if dtype.startswith(_PARAMETERS))
     weight_bytes = sum(count * bits(dtype) // 8 for count, dtype in weights)
     return Network(
-        tuple(_as_input(tensors[names[i]]) for i in _list(main.inputs) if names[i] in tensors),
-        tuple(tensors[names[i]] for i in _list(main.outputs) if names[i] in tensors),
+        tuple(_as_input(tensors[names[i]]) for i in entries(main.inputs) if names[i] in tensors),
+        tuple(tensors[names[i]] for i in entries(main.outputs) if names[i] in tensors),
         ops,
         tensors,
         parameters,
@@ -65,8 +70,8 @@ def _quantized(main: Any, constant: set[int]) -> str:
     """Say which of weights and activations are integers with scales; float16 weights are no quantization."""
     found: dict[bool, set[str]] = {True: set(), False: set()}
     for index, tensor in enumerate(main.tensors):
-        dtype = _DTYPES.get(tensor.type, "")
-        if dtype in _INTEGERS and tensor.quantization is not None and _list(tensor.quantization.scale):
+        dtype = dtype_name(tensor)
+        if dtype in _INTEGERS and tensor.quantization is not None and entries(tensor.quantization.scale):
             found[index in constant].add(dtype)
     sides = ((found[True], "weights"), (found[False], "activations"))
     return " and ".join(f"{'/'.join(sorted(dtypes))} {side}" for dtypes, side in sides if dtypes)
@@ -89,42 +94,6 @@ def _macs(kind: str, inputs: list[Shape | None], outputs: list[Shape | None]) ->
     return None if kind == "IF" or any(part in kind for part in _UNCOUNTED) else 0
 
 
-def _shape(tensor: Any) -> Shape:
-    signature = _list(tensor.shapeSignature)
-    fixed = _list(tensor.shape)
-    sizes = signature if len(signature) == len(fixed) else fixed
-    return tuple(None if size < 0 else int(size) for size in sizes)
-
-
 def _as_input(tensor: Tensor) -> Tensor:
     four = tensor.shape is not None and len(tensor.shape) == 4
     return Tensor(tensor.name, tensor.shape, tensor.dtype, image_layout(tensor.shape) or ("NHWC" if four else ""))
-
-
-def _names(model: Any) -> list[str]:
-    """Return a name for each tensor: the signature's for inputs and outputs; numbered where two are alike."""
-    tensors = model.subgraphs[0].tensors
-    plain = Counter(_text(tensor.name) for tensor in tensors)
-    aliases = _aliases(model)
-    texts = [_text(tensor.name) for tensor in tensors]
-    return [
-        aliases.get(index) or (text if plain[text] == 1 and text not in aliases.values() else f"{index}:{text}")
-        for index, text in enumerate(texts)
-    ]
-
-
-def _aliases(model: Any) -> dict[int, str]:
-    """Return the names that callers use, by tensor, out of the first signature."""
-    for signature in _list(model.signatureDefs):
-        if (signature.subgraphIndex or 0) == 0:
-            entries = [*_list(signature.inputs), *_list(signature.outputs)]
-            return {int(entry.tensorIndex): _text(entry.name) for entry in entries}
-    return {}
-
-
-def _list(values: Any) -> list[Any]:
-    return [] if values is None else list(values)
-
-
-def _text(name: Any) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")

@@ -204,7 +204,7 @@ class TargetReport(Model):
 
 
 class Source(Model):
-    """The trained model as it came in."""
+    """The trained model as it came in. ``custom_sha256``: of the user's file whose classes its layers are made of."""
 
     path: str
     format: str
@@ -212,6 +212,7 @@ class Source(Model):
     size_bytes: int
     parameters: int | None = None
     task: str
+    custom_sha256: str = ""
     warnings: list[str] = Field([])
 
 

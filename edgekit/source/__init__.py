@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from edgekit import named_code
 from edgekit.errors import RecipeError
-from edgekit.source import keras_file, onnx_file, tflite_file
-from edgekit.source.info import Contents, Format, SourceInfo
+from edgekit.source import keras_file, onnx_file, saved_model, tflite_file
+from edgekit.source.info import Contents, Format, Input, SourceInfo
 
 __all__ = ["SourceInfo", "inspect"]
 
@@ -24,30 +25,40 @@ _INSTEAD = {
 }
 
 
-def inspect(path: Path) -> SourceInfo:
-    """Check a trained model's file and tell what is in it.
+def inspect(path: Path, signature: str = "", custom: Path | None = None) -> SourceInfo:
+    """Check a trained model's file and tell what is in it; ``signature``: of a SavedModel that has several.
 
-    Raises RecipeError where it is missing, damaged or of no known kind, UnsupportedError where it is whole but
-    holds what edgekit refuses: code, custom layers, custom operators, NaN.
+    ``custom``: the user's file with the classes of a Keras model's own layers; it is read here, not run. Raises
+    RecipeError where the model is missing, damaged or of no known kind, UnsupportedError where it is whole but holds
+    what edgekit refuses: code, custom layers, custom operators, NaN.
     """
     if not path.exists():
         raise RecipeError(f"There is no model at {path}.", f"{READ}.")
     if path.is_dir():
         size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
-        return _info(path, "saved_model", size, _saved_model(path))
+        return _info(path, "saved_model", size, _saved_model(path, signature))
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise RecipeError(
             f"{path} is no kind of model that edgekit reads.", _INSTEAD.get(path.suffix.lower(), f"{READ}.")
         )
+    if signature:
+        raise RecipeError(f"{path} has no signatures: only a SavedModel does.", "Leave the signature out.")
     kind, read = reader
     _check_start(path, kind)
-    return _info(path, kind, path.stat().st_size, read(path))
+    if custom and kind not in _KERAS_READERS:
+        raise RecipeError(f"{path} is no Keras model: only those have classes of their own.", "Leave custom out.")
+    contents = _KERAS_READERS[kind](path, named_code.names(custom)) if custom else read(path)
+    return _info(path, kind, path.stat().st_size, contents)
+
+
+def inputs(path: Path) -> tuple[Input, ...]:
+    """Return the inputs of an .onnx or .tflite file, checked no further. Raises RecipeError for a damaged one."""
+    return _INPUTS[path.suffix.lower()](path)
 
 
 def _info(path: Path, kind: Format, size_bytes: int, contents: Contents) -> SourceInfo:
-    found = (contents.parameters, contents.layers, contents.warnings, contents.quantized)
-    return SourceInfo(path, kind, size_bytes, *found)
+    return SourceInfo(path, kind, size_bytes, **vars(contents))
 
 
 def _check_start(path: Path, kind: Format) -> None:
@@ -66,7 +77,7 @@ def _check_start(path: Path, kind: Format) -> None:
         raise RecipeError(f"{path} is a zip archive.", "If it is a .keras file, rename it to end in .keras.")
 
 
-def _saved_model(path: Path) -> Contents:
+def _saved_model(path: Path, signature: str) -> Contents:
     graph = path / "saved_model.pb"
     if not graph.is_file():
         raise RecipeError(f"{path} is a folder without saved_model.pb.", f"{READ}.")
@@ -75,9 +86,7 @@ def _saved_model(path: Path) -> Contents:
     variables = path / "variables"
     if not (variables / "variables.index").is_file() or not any(variables.glob("variables.data-*")):
         raise RecipeError(f"{path} is an incomplete SavedModel: variables/ is missing.", "Copy the whole folder.")
-    return Contents(
-        warnings=("pruning needs the Keras graph: a SavedModel is quantized and converted only",),
-    )
+    return saved_model.read(path, signature)
 
 
 _READERS: dict[str, tuple[Format, Callable[[Path], Contents]]] = {
@@ -86,4 +95,12 @@ _READERS: dict[str, tuple[Format, Callable[[Path], Contents]]] = {
     ".hdf5": ("h5", keras_file.read_hdf5),
     ".onnx": ("onnx", onnx_file.read),
     ".tflite": ("tflite", tflite_file.read),
+}
+_KERAS_READERS: dict[str, Callable[[Path, frozenset[str]], Contents]] = {
+    "keras": keras_file.read_archive,
+    "h5": keras_file.read_hdf5,
+}
+_INPUTS: dict[str, Callable[[Path], tuple[Input, ...]]] = {
+    ".onnx": lambda path: onnx_file.inputs_of(onnx_file.load(path)),
+    ".tflite": lambda path: tflite_file.inputs_of(tflite_file.read_model(path)),
 }

@@ -12,10 +12,20 @@ MAX_BYTES = 8 << 30  # of weights: more would not fit any target, and stops arch
 
 
 @dataclass(frozen=True)
+class Input:
+    """One input as the file declares it. ``shape``: None for an open size; None altogether for an unknown rank."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str
+
+
+@dataclass(frozen=True)
 class SourceInfo:
     """``layers``: the kind of every layer (Keras) or op, in the file's order; empty for a SavedModel.
 
-    ``parameters`` is None where the file does not tell.
+    ``parameters`` is None where the file does not tell. ``inputs`` are those of the signature that was asked for;
+    empty where only Keras can tell. ``signature``: its name, in a SavedModel.
     """
 
     path: Path
@@ -25,6 +35,8 @@ class SourceInfo:
     layers: tuple[str, ...]
     warnings: tuple[str, ...]
     quantized: bool = False
+    inputs: tuple[Input, ...] = ()
+    signature: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,3 +47,5 @@ class Contents:
     layers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     quantized: bool = False
+    inputs: tuple[Input, ...] = ()
+    signature: str = ""

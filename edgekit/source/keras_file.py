@@ -14,9 +14,9 @@ from typing import IO, Any
 import h5py
 
 from edgekit.errors import RecipeError, UnsupportedError
-from edgekit.source.info import MAX_BYTES, Contents
+from edgekit.source.info import MAX_BYTES, Contents, Input
 from edgekit.source.keras_2 import modern
-from edgekit.source.keras_config import check
+from edgekit.source.keras_config import check, inputs_of
 from edgekit.source.keras_weights import Weights, scan
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
@@ -27,8 +27,11 @@ _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError
 _HDF5_DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
-def read_archive(path: Path) -> Contents:
-    """Check a `.keras` file. Raises RecipeError for a damaged one, UnsupportedError for what must not be loaded."""
+def read_archive(path: Path, own: frozenset[str] = frozenset()) -> Contents:
+    """Check a `.keras` file. Raises RecipeError for a damaged one, UnsupportedError for what must not be loaded.
+
+    ``own``: the names that the user's custom file defines.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
@@ -37,13 +40,14 @@ def read_archive(path: Path) -> Contents:
             with tempfile.TemporaryFile() as weights:
                 with archive.open(_WEIGHTS) as member:
                     shutil.copyfileobj(member, weights, 1 << 20)
-                found = check(_parse(config, path), path)
-                return _contents(found, _scan(weights, "", path))
+                parsed = _parse(config, path)
+                found = check(parsed, path, own)
+                return _contents(found, _scan(weights, "", path), inputs_of(parsed))
     except _ZIP_DAMAGE as error:
         raise RecipeError(f"{path} is not a readable .keras file: {error} (truncated?)", _SAVE_AGAIN) from error
 
 
-def read_hdf5(path: Path) -> Contents:
+def read_hdf5(path: Path, own: frozenset[str] = frozenset()) -> Contents:
     """Check a Keras `.h5` file. Raises as ``read_archive`` does."""
     try:
         with h5py.File(path, "r") as file:
@@ -57,10 +61,11 @@ def read_hdf5(path: Path) -> Contents:
             f"{path} holds weights only, no model.",
             "Build the model in Python, load_weights() into it, and save it whole: model.save('model.keras').",
         )
-    found = check(modern(_parse(config, path)), path)
+    parsed = modern(_parse(config, path))
+    found = check(parsed, path, own)
     with path.open("rb") as stream:
         weights = _scan(stream, "model_weights", path)
-    return _contents(found, Weights(weights.parameters, has_optimizer=trained))
+    return _contents(found, Weights(weights.parameters, has_optimizer=trained), inputs_of(parsed))
 
 
 def compiled_loss(path: Path) -> Any:
@@ -81,7 +86,7 @@ def compiled_loss(path: Path) -> Any:
     return compiled.get("loss") if isinstance(compiled, dict) else None
 
 
-def _contents(layers: tuple[str, ...], weights: Weights) -> Contents:
+def _contents(layers: tuple[str, ...], weights: Weights, inputs: tuple[Input, ...]) -> Contents:
     warnings = []
     if weights.has_optimizer:
         warnings.append("the file holds optimizer state: it is ignored, and makes the source look larger than it is")
@@ -90,7 +95,7 @@ def _contents(layers: tuple[str, ...], weights: Weights) -> Contents:
             "Resizing or CenterCrop with BatchNormalization: called without training=False, Keras runs the "
             "normalization in training mode; edgekit passes training=False, make sure your own code does"
         )
-    return Contents(weights.parameters, layers, tuple(warnings))
+    return Contents(weights.parameters, layers, tuple(warnings), inputs=inputs)
 
 
 def _check_version(archive: zipfile.ZipFile, path: Path) -> None:

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from edgekit.errors import RecipeError, UnsupportedError
-from edgekit.source.info import MAX_BYTES, Contents
+from edgekit.source.info import MAX_BYTES, Contents, Input
 
 QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 QUANTIZED |= {"ConvInteger", "MatMulInteger"}
@@ -20,12 +20,13 @@ _STANDARD_DOMAINS = {"", "ai.onnx"}
 _T = onnx.TensorProto
 # Tensors of other types (int64 shapes, indices, booleans) are not what anyone calls parameters.
 _PARAMETER_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE, _T.INT8, _T.UINT8}
+DTYPES = {number: name.lower() for name, number in _T.DataType.items()} | {_T.FLOAT: "float32", _T.DOUBLE: "float64"}
 _FLOAT_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE}
 
 
 def read(path: Path) -> Contents:
     """Check an `.onnx` file. Raises RecipeError for a damaged one, UnsupportedError for what cannot be converted."""
-    model = _load(path)
+    model = load(path)
     graphs = list(_graphs(model.graph))
     nodes = [node for graph in graphs for node in graph.node]
     _refuse_custom(model, nodes, path)
@@ -37,10 +38,34 @@ def read(path: Path) -> Contents:
     quantized = any(node.op_type in QUANTIZED for node in nodes)
     if quantized:
         warnings.insert(0, "the model is quantized already: give the float model to compare and calibrate against")
-    return Contents(parameters, tuple(node.op_type for node in nodes), tuple(warnings), quantized)
+    kinds = tuple(node.op_type for node in nodes)
+    return Contents(parameters, kinds, tuple(warnings), quantized, inputs_of(model))
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def inputs_of(model: onnx.ModelProto) -> tuple[Input, ...]:
+    """Return what a caller feeds: old files list their weights among the inputs, too."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return tuple(_input(value) for value in model.graph.input if value.name not in constants)
+
+
+def dtype_name(code: int) -> str:
+    """Return numpy's name of an ONNX element type, e.g. float32; for others ONNX' own in small letters."""
+    return str(DTYPES.get(code, "undefined"))
+
+
+def dim_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """Return a dimension's size; None where it is open."""
+    return dim.dim_value if dim.HasField("dim_value") and (dim.dim_value > 0 or not dim.dim_param) else None
+
+
+def _input(value: onnx.ValueInfoProto) -> Input:
+    kind = value.type.tensor_type
+    shape = tuple(dim_size(dim) for dim in kind.shape.dim) if kind.HasField("shape") else None
+    return Input(value.name, shape, dtype_name(kind.elem_type))
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """Parse the file, without what lies beside it. Raises RecipeError where it is no ONNX file."""
     try:
         model = onnx.load(str(path), load_external_data=False)
     except MemoryError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from edgekit.errors import RecipeError, UnsupportedError
-from edgekit.source.info import MAX_BYTES, Contents
+from edgekit.source.info import MAX_BYTES, Contents, Input
 
 _KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, UnicodeDecodeError, KeyError)
 _FLOATS = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
 _INTEGERS = {schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16, schema.TensorType.INT4}
@@ -41,7 +43,7 @@ def read(path: Path) -> Contents:
     if quantized:
         warnings.insert(0, "the model is quantized already: it is profiled and scored as it is, not quantized again")
     kinds = tuple(kind_of(model.operatorCodes[op.opcodeIndex]) for op in main.operators or ())
-    return Contents(parameters, kinds, tuple(warnings), quantized)
+    return Contents(parameters, kinds, tuple(warnings), quantized, inputs_of(model))
 
 
 def read_model(path: Path) -> Any:
@@ -72,6 +74,56 @@ def kind_of(code: Any) -> str:
 def custom_names(model: Any) -> tuple[str, ...]:
     kinds = (kind_of(code) for code in model.operatorCodes or ())
     return tuple(sorted({kind.partition(":")[2] for kind in kinds if kind.startswith(("CUSTOM:", "UNKNOWN:"))}))
+
+
+def tensor_names(model: Any) -> list[str]:
+    """Return a name for each tensor: the signature's for inputs and outputs; numbered where two are alike."""
+    tensors = model.subgraphs[0].tensors
+    plain = Counter(text_of(tensor.name) for tensor in tensors)
+    aliases = _aliases(model)
+    texts = [text_of(tensor.name) for tensor in tensors]
+    return [
+        aliases.get(index) or (text if plain[text] == 1 and text not in aliases.values() else f"{index}:{text}")
+        for index, text in enumerate(texts)
+    ]
+
+
+def _aliases(model: Any) -> dict[int, str]:
+    """Return the names that callers use, by tensor, out of the first signature."""
+    for signature in entries(model.signatureDefs):
+        if (signature.subgraphIndex or 0) == 0:
+            ends = [*entries(signature.inputs), *entries(signature.outputs)]
+            return {int(end.tensorIndex): text_of(end.name) for end in ends}
+    return {}
+
+
+def shape_of(tensor: Any) -> tuple[int | None, ...]:
+    """Return a tensor's shape, None for an open size."""
+    signature = entries(tensor.shapeSignature)
+    fixed = entries(tensor.shape)
+    sizes = signature if len(signature) == len(fixed) else fixed
+    return tuple(None if size < 0 else int(size) for size in sizes)
+
+
+def entries(values: Any) -> list[Any]:
+    """Return what a field of the flatbuffer holds, also where it is absent."""
+    return [] if values is None else list(values)
+
+
+def text_of(name: Any) -> str:
+    """Return a name as text, whatever bytes it is made of."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
+
+
+def dtype_name(tensor: Any) -> str:
+    """Return e.g. float32."""
+    return str(_DTYPES.get(tensor.type, "undefined"))
+
+
+def inputs_of(model: Any) -> tuple[Input, ...]:
+    """Return what a caller feeds, under the names of the signature."""
+    main, names = model.subgraphs[0], tensor_names(model)
+    return tuple(Input(names[i], shape_of(main.tensors[i]), dtype_name(main.tensors[i])) for i in entries(main.inputs))
 
 
 def is_quantized(model: Any) -> bool:
