@@ -38,6 +38,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "plan_pruning",
             "pruning_record",
             "plan_costs",
+            "precision_map",
+            "verdicts",
             "device_rows",
             "build",
             "build_folder",

@@ -63,6 +63,7 @@ def test_every_source_file_is_inside(source: str, inside: str, installed: Path) 
 def test_templates_and_licence_are_inside(installed: Path) -> None:
     assert (installed / "edgekit/report/page.css").stat().st_size > 0
     assert (installed / "edgekit/report/page.html").stat().st_size > 0
+    assert (installed / "edgekit/report/page.js").stat().st_size > 0
     (licence,) = installed.glob("*.dist-info/licenses/LICENSE")
     assert "Apache License" in licence.read_text()
 

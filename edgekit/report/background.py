@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekit.report import figures
 from edgekit.report.markup import Child, Markup, facts, tag
+from edgekit.report.raw_data import raw_data
 from edgekit.report.schema import Failure, Report
 
 
@@ -13,7 +14,7 @@ def failures(report: Report) -> Markup | None:
         return None
     return tag(
         "div",
-        tag("h3", "Failed: what depends on it does not exist"),
+        tag("h2", "Failed: what depends on it does not exist"),
         tag("ul", *(_failure(failure) for failure in report.failures), class_="plain"),
         class_="panel alert",
         style="margin:0 0 20px",
@@ -41,6 +42,7 @@ def environment(report: Report) -> Markup:
         "section",
         tag("h2", "Source and environment", id="title-environment"),
         tag("div", facts(rows), class_="panel"),
+        tag("div", tag("h3", "Raw data"), raw_data(report), class_="panel"),
         tag("div", tag("h3", "Warnings"), listed, class_="panel") if warnings else None,
         id="environment",
         aria_labelledby="title-environment",

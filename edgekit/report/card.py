@@ -16,7 +16,7 @@ def card(target: TargetReport, index: int) -> Markup:
         "article",
         tag(
             "div",
-            tag("h3", tag("a", target.title, href=f"#target-{index}")),
+            tag("h2", tag("a", target.title, href=f"#target-{index}")),
             badge(figures.OUTCOME_WORDS[target.outcome], target.outcome),
             class_="card-head",
         ),

@@ -18,6 +18,7 @@ from edgekit.report.measured import Latency as Latency
 from edgekit.report.measured import Model as Model
 from edgekit.report.measured import OpTime as OpTime
 from edgekit.report.measured import Place as Place
+from edgekit.report.planned import PlannedOp as PlannedOp
 from edgekit.report.pruned import CurvePoint as CurvePoint
 from edgekit.report.pruned import Gap as Gap
 from edgekit.report.pruned import PruneSummary as PruneSummary
@@ -160,6 +161,9 @@ class Variant(Model):
     gz_bytes: int | None = Field(default=None, description="size compressed by gzip; null without [prune] sparsity")
     sparse: SparseFile | None = Field(default=None, description="null where no weights were set to zero, and for ONNX")
     search: SearchSummary | None = Field(default=None, description="null where no precision was searched for")
+    planned: list[PlannedOp] = Field(
+        default=[], description="every op in the order they run; empty where no op is planned: all are `precision`"
+    )
     diagnosis: Diagnosis | None = Field(default=None, description="why it loses; null where there was nothing to ask")
 
 

@@ -6,12 +6,13 @@ from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
 from edgekit.report.charts.distribution import distribution
 from edgekit.report.charts.ops import ops
-from edgekit.report.charts.pareto import pareto
+from edgekit.report.charts.pareto import pareto, undrawn
 from edgekit.report.charts.steps import steps
 from edgekit.report.device_section import beside, device_lines
 from edgekit.report.diagnosis_section import diagnosis_section
 from edgekit.report.markup import Markup, join, tag
 from edgekit.report.per_class import per_class
+from edgekit.report.precision_section import precision_map
 from edgekit.report.schema import TargetReport, Variant
 from edgekit.report.search_section import search_section
 from edgekit.report.table import badge, missing, soft, table
@@ -33,6 +34,7 @@ def section(target: TargetReport, index: int) -> Markup:
         tag("div", head, verdict, timing, class_="intro"),
         tag("div", _variants(target), class_="panel"),
         tag("div", _left(target), _right(target), class_="pair"),
+        precision_map(target),
         diagnosis_section(target),
         _step_table(target),
         per_class(target),
@@ -165,7 +167,7 @@ def _notes(target: TargetReport) -> Markup | None:
 
 def _key(target: TargetReport) -> Markup:
     level = next((v.accuracy.interval_level for v in target.variants if v.accuracy), 0.95)
-    words = [
+    kinds = [
         ("baseline", "baseline"),
         ("shipped", "ships"),
         ("kept", "kept, not the best"),
@@ -178,9 +180,10 @@ def _key(target: TargetReport) -> Markup:
             text,
             class_=kind,
         )
-        for kind, text in words
+        for kind, text in kinds
     )
-    return tag("div", *items, tag("span", f"vertical lines: {level * 100:g} % interval"), class_="key")
+    words = [f"vertical lines: {level * 100:g} % interval", "area: size of the file", undrawn(target)]
+    return tag("div", *items, *(tag("span", text) for text in words if text), class_="key")
 
 
 def _panel(title: str, body: Markup) -> Markup:

@@ -51,15 +51,17 @@ def log_ticks(low: float, high: float) -> list[float]:
     ]
 
 
-def picture(title: str, description: str, height: float, *children: Child, width: float = WIDTH) -> Markup:
-    """Return the SVG with a title and a description for those who do not see it."""
+def picture(
+    title: str, description: str, height: float, *children: Child, width: float = WIDTH, role: str = "img"
+) -> Markup:
+    """Return the SVG with a title and a description for those who do not see it; ``role``: group where marks speak."""
     return tag(
         "svg",
         tag("title", title),
         tag("desc", description),
         *children,
         viewBox=f"0 0 {width:g} {height:g}",
-        role="img",
+        role=role,
         aria_label=title,
         class_="chart",
         xmlns="http://www.w3.org/2000/svg",

@@ -1,7 +1,11 @@
-"""Accuracy against latency (or size, where nothing was timed): every variant that was scored."""
+"""Accuracy against latency (or size, where nothing was timed): every variant that was scored, drawn by its size.
+
+Each mark can be pointed at, touched, or reached by the Tab key, and says what it is.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +28,8 @@ from edgekit.report.schema import TargetReport, Variant
 _HEIGHT = 320.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, WIDTH - 16, 30.0, _HEIGHT - 44
 _LETTER = 7.0  # a generous width of one letter of a label
+_SMALLEST, _LARGEST = 4.0, 11.0  # radii of marks: their areas are as the sizes of the files
+_FINGER = 15.0  # radius that answers a touch
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class _Point:
     value: float
     low: float
     high: float
+    radius: float = _SMALLEST
 
 
 def pareto(target: TargetReport) -> Markup:
@@ -58,15 +65,29 @@ def pareto(target: TargetReport) -> Markup:
         _limit_line(y, limit),
         _front(points, x, y),
         leaders,
-        *(_mark(point, x, y) for point in points),
         names,
+        *(_mark(point, x, y) for point in points),
+        role="group",
     )
+
+
+def undrawn(target: TargetReport) -> str:
+    """Say which variants are not in the picture, and why; empty where all are."""
+    timed = any(usable_latency(variant) for variant in target.variants)
+    drawn = {point.variant.name for point in _points(target, timed)}
+    missing = [
+        f"{variant.name} ({'not scored' if variant.accuracy is None else 'not timed'})"
+        for variant in target.variants
+        if variant.name not in drawn
+    ]
+    return f"Not drawn: {', '.join(missing)}." if missing and drawn else ""
 
 
 def _points(target: TargetReport, timed: bool) -> list[_Point]:
     baseline = figures.find(target, target.baseline)
     start = baseline.accuracy.value if baseline and baseline.accuracy else None
     found = []
+    largest = max((variant.size_bytes for variant in target.variants), default=0) or 1
     for variant in target.variants:
         latency, accuracy = usable_latency(variant), variant.accuracy
         if accuracy is None or (timed and latency is None):
@@ -80,6 +101,7 @@ def _points(target: TargetReport, timed: bool) -> list[_Point]:
                 accuracy.value,
                 (start or 0) - (low or 0) / 100 if known else accuracy.value,
                 (start or 0) - (high or 0) / 100 if known else accuracy.value,
+                max(_LARGEST * math.sqrt(variant.size_bytes / largest), _SMALLEST),
             )
         )
     return found
@@ -121,40 +143,60 @@ def _front(points: Sequence[_Point], x: Scale, y: Scale) -> Markup | None:
 
 
 def _mark(point: _Point, x: Scale, y: Scale) -> Markup:
-    cx, cy = x(point.x), y(point.value)
+    cx, cy, radius = x(point.x), y(point.value), point.radius
     status = point.variant.status
-    change = figures.change_points(point.variant)
-    words = f"{point.variant.name}: {figures.STATUS_WORDS[status]}, {point.value:.3f}"
-    if change is not None and point.variant.accuracy:
-        words += f", {figures.points(change)} points {figures.interval(point.variant.accuracy)}"
-    parts: list[Child] = [tag("title", words)]
+    words = _words(point)
+    parts: list[Child] = [tag("title", words), tag("circle", cx=cx, cy=cy, r=_FINGER, class_="touch")]
     if point.high > point.low:
         parts.append(tag("line", x1=cx, x2=cx, y1=y(point.low), y2=y(point.high), class_="whisker"))
+    parts.append(tag("circle", cx=cx, cy=cy, r=radius, class_="dot"))
     if status == "dropped":
-        parts.append(tag("path", d=f"M{cx - 5:.1f} {cy - 5:.1f}l10 10m0 -10l-10 10", class_="cross"))
-    else:
-        parts.append(tag("circle", cx=cx, cy=cy, r=7.0 if status == "shipped" else 5.5, class_="dot"))
-    return tag("g", *parts, class_=f"mark {status}")
+        arm = radius * 0.7
+        across = f"{2 * arm:.1f}"
+        path = f"M{cx - arm:.1f} {cy - arm:.1f}l{across} {across}m0 -{across}l-{across} {across}"
+        parts.append(tag("path", d=path, class_="cross"))
+    return tag("g", *parts, class_=f"mark {status}", tabindex=0, role="img", aria_label=words)
+
+
+def _words(point: _Point) -> str:
+    """Return everything the picture shows of one variant, in words."""
+    variant = point.variant
+    latency, accuracy = usable_latency(variant), variant.accuracy
+    change = figures.change_points(variant)
+    parts = [f"{variant.name}: {figures.STATUS_WORDS[variant.status]}"]
+    if latency:
+        parts.append(f"p50 {figures.milliseconds(latency.p50_ms)}")
+    parts.append(figures.size(variant.size_bytes))
+    if accuracy:
+        parts.append(f"{accuracy.metric} {point.value:.3f}")
+        if change is not None and variant.status != "baseline":
+            parts.append(f"{figures.points(change)} points {figures.interval(accuracy)}")
+    return ", ".join(parts) + (f". {variant.cause}" if variant.cause else "")
 
 
 def _labels(points: Sequence[_Point], x: Scale, y: Scale) -> tuple[Markup, Markup]:
     """Return leaders and names; a name is moved up or down where it would cover another."""
-    taken = [Box(x(p.x) - 8, x(p.x) + 8, y(p.value) - 8, y(p.value) + 8) for p in points]
+    taken = [Box(*_around(x(p.x), p.radius + 2), *_around(y(p.value), p.radius + 2)) for p in points]
     leaders: list[Child] = []
     names: list[Child] = []
     for point in points:
         cx, cy = x(point.x), y(point.value)
         name = shorten(point.variant.name, 26)
         length = len(name) * _LETTER
-        left = cx + 12 + length > _RIGHT
-        start = cx - 12 - length if left else cx + 12
+        away = point.radius + 5
+        left = cx + away + length > _RIGHT
+        start = cx - away - length if left else cx + away
         wanted = Box(start, start + length, cy - 8, cy + 7)
         shift = free_height(wanted, taken, _TOP, _BOTTOM)
         taken.append(Box(start, start + length, wanted.top + shift, wanted.bottom + shift))
-        edge = cx - 12 if left else cx + 12
+        edge = cx - away if left else cx + away
         if abs(shift) > 8:
             leaders.append(tag("line", x1=cx, x2=edge, y1=cy, y2=cy + shift, class_="leader"))
         style = "label strong" if point.variant.status == "shipped" else "label"
         anchor = "end" if left else "start"
         names.append(tag("text", name, x=edge, y=cy + shift + 4, text_anchor=anchor, class_=style))
     return join(*leaders), join(*names)
+
+
+def _around(middle: float, reach: float) -> tuple[float, float]:
+    return middle - reach, middle + reach
