@@ -30,7 +30,7 @@ from edgekit.worker import ERROR, FREE_SPACE, LOG, REQUEST, RESULT
 
 ENTRY = "entry.json"
 _UNFINISHED = "unfinished"
-_KEPT_S = 14 * 86_400
+_KEPT = 16  # folders of unfinished work; an age would depend on the clock, which may jump
 _POLL_S = 0.2
 _NOT_CONTENT = {ENTRY, LOG, REQUEST, ERROR}
 
@@ -149,11 +149,12 @@ class Store:
     def _sweep(self) -> None:
         """Remove what killed builds left behind; the folders of living ones are held.
 
-        What a step may go on from stays for two weeks: nobody comes back to it later.
+        Of what a step may go on from, the last ones stay, and all that somebody is working on.
         """
-        for kept in (self.folder / _UNFINISHED).glob("*"):
-            if abs(time.time() - kept.stat().st_mtime) > _KEPT_S:
-                shutil.rmtree(kept, ignore_errors=True)
+        kept = sorted((self.folder / _UNFINISHED).glob("*"), key=_changed_ns, reverse=True)
+        for left in kept[_KEPT:]:
+            if not _is_held(self.folder / "locks" / left.name):
+                shutil.rmtree(left, ignore_errors=True)
         for work in (self.folder / "tmp").iterdir():
             if not work.is_dir() or _is_held(work.with_suffix(".alive")):
                 continue
@@ -166,6 +167,13 @@ def _held(path: Path) -> Iterator[None]:
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # it was finished just now
+        return 0
 
 
 def _is_held(path: Path) -> bool:

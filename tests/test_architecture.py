@@ -118,6 +118,11 @@ ANSWERS_EVERY_ERROR = {"edgekit.cli", "edgekit.runtimes.agent"}
 RUNS_NAMED_CODE = {"edgekit.runtimes.agent", "edgekit.named_code"}
 UNSAFE_ARGUMENTS = {"allow_pickle=True", "safe_mode=False", "shell=True"}
 NEVER_IMPORTED = {"pickle", "dill", "marshal", "shelve", "urllib.request", "http.client", "requests", "httpx"}
+WALL_CLOCKS = {
+    *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.strftime", "time.ctime"),
+    *("datetime.datetime.now", "datetime.now", "datetime.datetime.utcnow", "datetime.date.today", "date.today"),
+}
+DATED = {"edgekit.build", "edgekit.bug"}  # a report and a bug's log say when they were written
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc", "process"}
 LONGEST_MODULE = 350
 HEAVY = ("numpy", "tensorflow", "keras", "onnx", "onnxruntime", "ai_edge_litert", "pydantic", "h5py", "PIL")
@@ -281,6 +286,15 @@ def modules_say_what_they_are(modules: Modules) -> Iterator[str]:
             yield f"{module.name} has no docstring"
 
 
+def the_wall_clock_is_only_written_down(modules: Modules) -> Iterator[str]:
+    """It may jump in the middle of a build: what takes time into account takes ``time.monotonic``."""
+    for module in modules.values():
+        for node in ast.walk(module.tree):
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if name in WALL_CLOCKS and module.name not in DATED:
+                yield f"{module.name} reads the wall clock: {name}"
+
+
 def user_errors_come_from_one_tree(modules: Modules) -> Iterator[str]:
     """The exit codes stand in ``errors.py``: no other module derives an error of its own from them."""
     for module in modules.values():
@@ -317,6 +331,7 @@ RULES: dict[Rule, tuple[str, str]] = {  # each with a module that breaks it
     names_say_something: ("edgekit.report.utils", ""),
     modules_are_small: ("edgekit.target", "x = 1\n" * (LONGEST_MODULE + 1)),
     modules_say_what_they_are: ("edgekit.recipe", "x = 1"),
+    the_wall_clock_is_only_written_down: ("edgekit.store", "import time\nage_s = time.time() - 1"),
     user_errors_come_from_one_tree: ("edgekit.store", "class LockError(StageError): ..."),
 }
 

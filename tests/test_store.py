@@ -1,5 +1,6 @@
 """Results are whole or absent, made once, and found again only while they are what they were."""
 
+import fcntl
 import json
 import os
 import signal
@@ -164,6 +165,21 @@ def test_what_a_living_build_is_making_is_left_alone(tmp_path: Path) -> None:
         assert first.stdout.readline() == "making\n"
         Store(tmp_path / "store")  # sweeps
         assert first.stdout.read().split() == ["made"]
+
+
+def test_the_last_unfinished_work_stays_and_all_that_is_held_whatever_its_date(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    places = [store.unfinished(f"{number:02}") for number in range(20)]
+    for number, place in enumerate(places):
+        long_ago = number * 3_600  # seconds after 1970
+        os.utime(place, (long_ago, long_ago))
+    with (tmp_path / "locks/00").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # somebody is working on the oldest
+        Store(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "unfinished").iterdir()) == [
+        "00",
+        *(f"{number:02}" for number in range(4, 20)),
+    ]
 
 
 def test_a_folder_appears_only_when_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
