@@ -34,7 +34,7 @@ from edgekit.profile.verdict import exit_code, refused
 from edgekit.report import FORMATS
 from edgekit.report import schema as data
 from edgekit.runtimes.facts import facts
-from edgekit.source import shapes
+from edgekit.sized import with_shapes
 from edgekit.store import Store
 from edgekit.verdicts import judged
 
@@ -73,7 +73,7 @@ def prepare(
     custom = wanted.model.custom
     info = source.inspect(wanted.model.path, wanted.model.signature, custom)
     test, calibration, _ = _check_data(wanted)
-    wanted = _with_shapes(wanted, info, calibration)
+    wanted = with_shapes(wanted, info, calibration)
     plan.check_finetuning(wanted, info.format, len(calibration))
     metadata = {
         "edgekit": __version__,
@@ -119,13 +119,6 @@ def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None
                 f"Remove them from one of the two: {table.test} and {other.origin if other else ''}.",
             )
     return test, calibration, train
-
-
-def _with_shapes(wanted: recipe.Recipe, info: source.SourceInfo, samples: Dataset) -> recipe.Recipe:
-    """Return the recipe with a shape for every input that needs one. Raises RecipeError, saying the option."""
-    given = shapes.check(info.inputs, wanted.model.shape, info.path)
-    shapes.require(info.inputs, given, info.path, samples.sample_shapes([item.name for item in info.inputs]))
-    return wanted.model_copy(update={"model": wanted.model.model_copy(update={"shape": given})})
 
 
 def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int) -> Finished:

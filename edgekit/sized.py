@@ -1,4 +1,4 @@
-"""A model file with the sizes it is to run at, outside of any build: for looking at it, and for timing it."""
+"""A model with the sizes it is to run at: a recipe's, or a copy of a file to look at and to time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import source, worker
+from edgekit.dataset import Dataset
 from edgekit.progress import Progress
+from edgekit.recipe import Recipe
 from edgekit.source import shapes
 from edgekit.source.shapes import Shapes
 from edgekit.steps import BOUND_BY, BOUND_FILES
@@ -41,3 +43,10 @@ def required(artifact: Path, texts: Sequence[str]) -> dict[str, tuple[int, ...]]
     given = shapes.check(inputs, shapes.parse(texts), artifact)
     shapes.require(inputs, given, artifact, {})
     return given
+
+
+def with_shapes(wanted: Recipe, info: source.SourceInfo, samples: Dataset) -> Recipe:
+    """Return the recipe with a shape for every input that needs one. Raises RecipeError, saying the option."""
+    given = shapes.check(info.inputs, wanted.model.shape, info.path)
+    shapes.require(info.inputs, given, info.path, samples.sample_shapes([item.name for item in info.inputs]))
+    return wanted.model_copy(update={"model": wanted.model.model_copy(update={"shape": given})})
