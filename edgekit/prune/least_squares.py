@@ -16,17 +16,11 @@ import tensorflow as tf
 from edgekit.prune.channel_graph import BoolArray, ChannelGraph, stays
 from edgekit.prune.distillation import Distillation
 from edgekit.prune.functional import operations, weight_array
-from edgekit.prune.linear_fit import Matrix, Moments, fit
+from edgekit.prune.linear_fit import MOST_FEATURES, Matrix, Moments, damped_fit, rows_wanted
 from edgekit.prune.patches import Window, window_of
 from edgekit.prune.selection import Selection
 from edgekit.prune.signature import Arrays, as_tensors, predict, sample_count
 from edgekit.prune.walk import Parts, call_counts, sole_followers, walk
-
-DAMPINGS = (1e-4, 1e-2, 1e-1, 1.0, 100.0)  # the last leaves little but the constant
-MOST_FEATURES = 4608  # a 3x3 convolution of 512 channels; above, moments and solving take minutes
-ROWS_PER_FEATURE = 24
-ROWS = (4096, 49152)
-UNCHANGED = 1e-6  # relative error below which a layer has nothing to repair
 
 
 @dataclass(frozen=True)
@@ -220,15 +214,10 @@ def _solve(
     window = problem.windows[key]
     parts = [_moments(window, [each[part] for each in given], start, target, constant, generator)
              for part in (slice(0, known), slice(known, None))]  # fmt: skip
-    before = parts[1].error(start)
-    best, after = start, before
-    if float(before.mean()) > UNCHANGED:
-        for damping in DAMPINGS:
-            weights = fit(parts[0], start, damping, constant)
-            error = parts[1].error(weights)
-            best, after = np.where(error < after, weights, best), np.minimum(error, after)
-        _assign(layer, best, problem.norm_behind(key))
-    return LayerFit(key, float(before.mean()), float(after.mean()))
+    found = damped_fit(parts[0], parts[1], start, constant)
+    if found.weights is not start:
+        _assign(layer, found.weights, problem.norm_behind(key))
+    return LayerFit(key, float(found.before.mean()), float(found.after.mean()))
 
 
 def _weights(layer: Any, constant: bool) -> Matrix:
@@ -264,8 +253,7 @@ def _moments(
     taught, own = given
     kernel, bias = target
     samples, places = int(own.shape[0]), window.positions(tuple(own.shape))
-    rows = min(max(ROWS_PER_FEATURE * len(start), ROWS[0]), ROWS[1])
-    count = min(math.ceil(rows / samples), places)
+    count = min(math.ceil(rows_wanted(len(start)) / samples), places)
     chosen = tf.constant(np.sort(generator.permutation(places)[:count]))
     moments = Moments.empty(*start.shape)
     step = max(1, 2**13 // count)
