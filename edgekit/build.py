@@ -230,7 +230,7 @@ class _Product:
     files: tuple[str, ...]
 
 
-_PRUNING = ("edgekit.prune.stage:run", "edgekit.prune.checkpointed:run")
+_PRUNING = ("edgekit.prune.stage:run", "edgekit.prune.onnx.stage:run", "edgekit.prune.checkpointed:run")
 _PRODUCTS = {
     "prune": _Product(_PRUNING, ()),
     "quantize": _Product(

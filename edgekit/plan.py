@@ -11,7 +11,7 @@ from typing import Any
 from edgekit.errors import RecipeError
 from edgekit.finetune.samples import LEAST
 from edgekit.plan_data import Data, given_shape
-from edgekit.plan_pruning import Pruning
+from edgekit.plan_pruning import PRUNED, Pruning
 from edgekit.recipe import Recipe
 from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, Group, Ref, Refusal, Row, Step
 from edgekit.target import Output, Target
@@ -34,15 +34,15 @@ class _Planner:
         self.quantized = quantized
         self.metadata = metadata
         self.result = BuildPlan()
-        self.prunes = recipe.prune.enabled and source_format in ("keras", "h5")
+        self.prunes = recipe.prune.enabled and source_format in PRUNED and not quantized
         self.data = Data(recipe)
         self.model = given_shape(recipe, source_format, self.result)
-        self.pruning = Pruning(recipe, self.data, self.result, self.model)
+        self.pruning = Pruning(recipe, self.data, self.result, self.model, source_format)
 
     def plan(self, targets: list[Target]) -> BuildPlan:
-        if self.recipe.prune.enabled and not self.prunes:
+        if self.recipe.prune.enabled and self.source not in PRUNED:
             self.result.notes.append(
-                f"A .{self.source} model is quantized and converted only: pruning needs the Keras graph to retrain."
+                f"A .{self.source} model is quantized and converted only: pruning needs a Keras or ONNX graph to cut."
             )
         if self.prunes:
             self.pruning.add_training(targets)
@@ -105,14 +105,14 @@ class _Planner:
     def _float_step(self, pruned: bool) -> str:
         name = _name(pruned)
         samples = self.recipe.convert.parity_samples
+        model: Any = Ref("prune", PRUNED[self.source]) if pruned else self.model
         if self.source in READ_BY:
             function, libraries = READ_BY[self.source]
             return self.result.add(Step(
-                "float-original", "convert", f"read the .{self.source} model", function,
-                {"model": self.model, "dataset": self.data.calibration(), "samples": samples,
-                 "as_is": self.quantized}, libraries,
+                f"float-{name}", "convert", f"read the {'pruned ' if pruned else ''}.{self.source} model", function,
+                {"model": model, "dataset": self.data.calibration(), "samples": samples, "as_is": self.quantized},
+                libraries,
             ))  # fmt: skip
-        model: Any = Ref("prune", "pruned.keras") if pruned else self.model
         return self.result.add(Step(
             f"float-{name}", "convert", f"float graph of the {name} model", "edgekit.convert.stage:float_model",
             {"model": model, "source": "keras" if pruned else self.source, "dataset": self.data.calibration(),

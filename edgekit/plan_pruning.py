@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgekit.errors import RecipeError
 from edgekit.plan_costs import add_costs
 from edgekit.plan_data import Data
 from edgekit.recipe import Recipe
-from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, File, Ref, Row, Step
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, ONNX, BuildPlan, File, Ref, Row, Step
 from edgekit.target import Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
 PRUNE, CURVE = "prune", "curve"
+PRUNED = {"keras": "pruned.keras", "h5": "pruned.keras", "onnx": "pruned.onnx"}  # what it is made of each source
+_FOR_TRAINING = ("teacher", "student", "checkpoint", "low_rank", "sparsity")
+_IMPORTANCE = {False: ("taylor", "l2", "bn", "random"), True: ("reconstruction", "l2", "random")}  # of ONNX: True
 _NOT_SETTINGS = {"enabled", "control", "teacher", "student", "checkpoint"}
 
 
 class Pruning:
     """Adds steps to ``result``. One pruned network serves all targets; ``model``: what it is cut from."""
 
-    def __init__(self, recipe: Recipe, data: Data, result: BuildPlan, model: File | Ref) -> None:
+    def __init__(self, recipe: Recipe, data: Data, result: BuildPlan, model: File | Ref, source: str) -> None:
         self.recipe, self.data, self.result, self.model = recipe, data, result, model
+        self.onnx = source == "onnx"
         self.labelled = recipe.data.train is not None
 
     @property
@@ -31,16 +36,21 @@ class Pruning:
         """
         table = self.recipe.prune
         wanted = table.control or table.keep_macs == "auto"
-        return wanted and self.labelled and table.epochs > 0 and not table.checkpoint
+        return wanted and self.labelled and table.epochs > 0 and not table.checkpoint and not self.onnx
 
     @property
     def has_curve(self) -> bool:
         """Say whether there is more to show than before and after."""
         table = self.recipe.prune
+        if self.onnx:
+            return False
         return self.has_control or table.keep_macs == "auto" or table.seeds > 1 or table.checkpoint is not None
 
     def add_training(self, targets: Sequence[Target]) -> None:
         table = self.recipe.prune
+        if self.onnx:
+            self._add_repair()
+            return
         if table.checkpoint:
             self.result.add(Step(
                 PRUNE, "prune", f"take the pruned network of {table.checkpoint.name}", "edgekit.prune.checkpointed:run",
@@ -56,6 +66,22 @@ class Pruning:
         self.result.add(Step(
             PRUNE, "prune", "prune and recover", "edgekit.prune.stage:run", self._learning() | student, KERAS,
             machine_bound=True, resumable=True,
+        ))  # fmt: skip
+
+    def _add_repair(self) -> None:
+        """Add the cut of an ONNX network, which nothing can train: what is left is repaired in closed form."""
+        table = self.recipe.prune
+        wrong = next((name for name in _FOR_TRAINING if getattr(table, name)), None)
+        if wrong:
+            raise RecipeError(
+                f"prune.{wrong} needs a Keras model: an ONNX network is cut and repaired without training.",
+                f"Leave prune.{wrong} out, or give the Keras model it was exported from.",
+            )
+        learning = self._learning()
+        self.result.add(Step(
+            PRUNE, "prune", "prune and repair", "edgekit.prune.onnx.stage:run",
+            {name: learning[name] for name in ("model", "dataset", "labelled", "task", "aim")}
+            | {"settings": {name: learning["settings"][name] for name in _OF_A_CUT}}, ONNX, machine_bound=True,
         ))  # fmt: skip
 
     def add_curve(self, unpruned: Row, graph: str, timing: dict[str, Any]) -> None:
@@ -92,9 +118,21 @@ class Pruning:
             "task": self.data.task(),
             "adapter": File(task.adapter) if learns and task.adapter else None,
             "teacher": File(table.teacher) if table.teacher else None,
-            "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS) | {"control": self.has_control},
+            "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS)
+            | {"control": self.has_control, "importance": self._importance()},
             "aim": self._aim(),
         }
+
+    def _importance(self) -> str:
+        """Return how channels are ranked. Raises RecipeError for a way that this kind of model does not have."""
+        known, wanted = _IMPORTANCE[self.onnx], self.recipe.prune.importance
+        if wanted != "auto" and wanted not in known:
+            kind, reason = ("an ONNX", "needs gradients or batch norms") if self.onnx else ("a Keras", "is for ONNX")
+            raise RecipeError(
+                f'prune.importance = "{wanted}" {reason}; {kind} model is ranked by {", ".join(known)}.',
+                'Leave it out, which is "auto".',
+            )
+        return known[0] if wanted == "auto" else wanted
 
     def _aim(self) -> dict[str, Any]:
         """Return what an amount is searched for by; where the amount is given, budgets change nothing here."""
@@ -107,4 +145,8 @@ class Pruning:
         }  # fmt: skip
 
 
+_OF_A_CUT = (
+    "keep_macs", "minutes", "importance", "cost", "round_to", "min_channels", "max_layer_cut", "limits", "protect",
+    "refit", "seed",
+)  # fmt: skip
 _ALLOWED_POINTS = 1.0  # where the recipe sets no accuracy budget

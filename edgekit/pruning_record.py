@@ -9,11 +9,11 @@ from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.pipeline import Outcome
 from edgekit.plan_costs import COSTS
-from edgekit.plan_pruning import CURVE, PRUNE
+from edgekit.plan_pruning import CURVE, PRUNE, PRUNED
 from edgekit.prune.checkpointed import CURVE as NETWORKS
-from edgekit.prune.checkpointed import MODEL, RECORD
+from edgekit.prune.checkpointed import RECORD
 from edgekit.report import schema as data
-from edgekit.steps import SHAPE
+from edgekit.steps import BOUND_FILES, SHAPE
 
 
 def summary(outcome: Outcome) -> data.PruneSummary | None:
@@ -38,13 +38,14 @@ def write_checkpoint(outcome: Outcome, model: Path, place: BuildFolder) -> list[
     """Write ``prune/``: the pruned network, every network of its curve, and a record of what they were made of."""
     entry = outcome.entries[PRUNE]
     if SHAPE in outcome.entries:
-        model = outcome.entries[SHAPE].path("model.keras")  # the same with its sizes, which is what was pruned
-    pruned = entry.path(MODEL)
+        bound = outcome.entries[SHAPE]  # the same with its sizes, which is what was pruned
+        model = next(path for path in map(bound.path, ("model.keras", *BOUND_FILES.values())) if path.is_file())
+    pruned = next(path for path in map(entry.path, dict.fromkeys(PRUNED.values())) if path.is_file())
     record = {"source_sha256": digest(model), "sha256": digest(pruned), "facts": entry.result}
     written = [
-        place.write(f"prune/{MODEL}", pruned.read_bytes()),
+        place.write(f"prune/{pruned.name}", pruned.read_bytes()),
         place.write(f"prune/{RECORD}", json.dumps(record, indent=1, sort_keys=True).encode()),
     ]
-    for network in sorted(entry.path(NETWORKS).glob("*.keras")):
+    for network in sorted(entry.path(NETWORKS).glob("*.keras")) if entry.path(NETWORKS).is_dir() else ():
         written.append(place.write(f"prune/{NETWORKS}/{network.name}", network.read_bytes()))
     return written

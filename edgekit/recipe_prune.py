@@ -18,7 +18,9 @@ class PruneTable(Table):
         " or where budget.speedup or latency_ms is set the most that is predicted to reach it",
     )
     minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
-    importance: Literal["taylor", "l2", "bn", "random"] = "taylor"
+    importance: Literal["auto", "taylor", "reconstruction", "l2", "bn", "random"] = Field(
+        "auto", description='how channels are ranked; "auto": taylor for a Keras model, reconstruction for an ONNX one'
+    )
     cost: Literal["latency", "macs", "parameters", "uniform"] = Field(
         "latency", description="what a channel is to save the most of; latency: measured in the targets' runtimes"
     )

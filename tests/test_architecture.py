@@ -83,6 +83,7 @@ SHARED = {
     # layers are timed as what a build makes of them, the way a build times
     "prune": {
         "edgekit.convert.float_graph",
+        "edgekit.convert.onnx_file",
         "edgekit.convert.tflite",
         "edgekit.profile.latency",
         "edgekit.profile.schedule",

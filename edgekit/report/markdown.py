@@ -10,7 +10,7 @@ from edgekit.profile.gains import usable_latency
 from edgekit.report import figures
 from edgekit.report.device_section import beside, device_lines
 from edgekit.report.diagnosis_section import summary
-from edgekit.report.pruning_section import pruning_sentence
+from edgekit.report.pruning_section import epochs, pruning_sentence
 from edgekit.report.schema import Report, TargetReport, Variant
 from edgekit.report.search_section import sentence
 from edgekit.report.thinned_section import size_notes, thinned_facts
@@ -123,7 +123,7 @@ def _background(report: Report) -> list[str]:
         lines.append(
             f"- Pruning: MACs {figures.count(prune.macs_before)} → {figures.count(prune.macs_after)}, "
             f"parameters {figures.count(prune.parameters_before)} → {figures.count(prune.parameters_after)}, "
-            f"recovery by {text(prune.recovery)}, {prune.recovery_epochs} epochs; "
+            f"recovery by {text(prune.recovery)}{epochs(prune)}; "
             f"{len(prune.frozen)} layers left alone"
         )
         if prune.curve:

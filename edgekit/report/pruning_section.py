@@ -114,7 +114,7 @@ def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
         ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
         ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
         *([("Channels chosen by", _chosen_by(prune))] if prune.cost else []),
-        ("Recovery", f"{prune.recovery}, {prune.recovery_epochs} epochs{minutes}"),
+        ("Recovery", f"{prune.recovery}{epochs(prune)}{minutes}"),
         (
             "Exactness",
             f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
@@ -135,6 +135,11 @@ def _repair(chosen: Tried) -> str:
     """Say what was kept of the closed-form repair, by the outputs on samples it did not look at."""
     kept = "none: nothing came closer to the original" if chosen.refit == "unchanged" else chosen.refit
     return kept + (f"; not solved: {', '.join(chosen.unsolved)}" if chosen.unsolved else "")
+
+
+def epochs(prune: PruneSummary) -> str:
+    """Return how long was trained, as the end of a sentence; nothing where nothing was trained."""
+    return f", {prune.recovery_epochs} epochs" if prune.recovery_epochs else ""
 
 
 def _chosen_by(prune: PruneSummary) -> str:

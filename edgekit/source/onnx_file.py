@@ -34,7 +34,7 @@ def read(path: Path) -> Contents:
     for tensor in tensors:
         _check_tensor(tensor, path)
     parameters = sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in _PARAMETER_TYPES)
-    warnings = ["pruning needs a Keras model: an ONNX model is quantized and converted only"]
+    warnings: list[str] = []
     quantized = any(node.op_type in QUANTIZED for node in nodes)
     if quantized:
         warnings.insert(0, "the model is quantized already: give the float model to compare and calibrate against")

@@ -162,5 +162,5 @@ def _reader(axis: WeightAxis, kernel: Array, rows: Matrix) -> _Reader:
         covariance = centred.T @ centred / max(len(centred), 1)
     made = float(np.sum(covariance * gram)) or 1.0
     ridge = _RIDGE * float(np.mean(np.diag(covariance))) + 1e-12
-    precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
+    precision = np.asarray(np.linalg.inv(covariance + ridge * np.eye(len(covariance))), np.float64)
     return _Reader(axis.units, precision, gram / made)
