@@ -1,19 +1,33 @@
-"""GitHub workflow commands: one ``::error`` line per violation, shown at the recipe's line in the pull request.
+"""GitHub workflow commands: an ``::error`` line per violation, shown at the recipe's line in the pull request.
 
 https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+GitHub shows ten of a level for each step of a job, and says nothing of the others: the tenth says how many there are.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from edgekit.gate.findings import CheckResult, Finding
 from edgekit.report.schema import Report
 
 _LEVELS = {"failed": "error", "noted": "notice"}
+_SHOWN = 10
 
 
 def render(result: CheckResult, report: Report) -> str:
     """Return the lines; empty where nothing is to be said."""
-    return "".join(f"{_line(finding, result.recipe)}\n" for finding in result.findings if finding.found in _LEVELS)
+    return "".join(f"{line}\n" for found in _LEVELS for line in _of_level(result, found))
+
+
+def _of_level(result: CheckResult, found: str) -> Iterator[str]:
+    findings = [finding for finding in result.findings if finding.found == found]
+    whole = len(findings) <= _SHOWN
+    for finding in findings if whole else findings[: _SHOWN - 1]:
+        yield _line(finding, result.recipe)
+    if not whole:
+        rest = f"{len(findings) - _SHOWN + 1} more: see the job's summary, or run edgekit check"
+        yield f"::{_LEVELS[found]} title=edgekit::{_data(rest)}"
 
 
 def _line(finding: Finding, recipe: str) -> str:

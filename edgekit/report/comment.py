@@ -11,25 +11,44 @@ from edgekit.report.schema import Report, TargetReport
 
 MARKER = "<!-- edgekit check -->"  # lets a script find its earlier comment and replace it
 _MARKS = {"passed": "✅", "failed": "❌", "noted": "ℹ️"}  # noqa: RUF001 - an emoji
-_ROOM = 60_000  # GitHub refuses a comment over 65,536 characters
+_ROOM = 60_000  # GitHub refuses a comment over 65,536 characters, and a step's summary over 1 MiB
 
 
 def render(result: CheckResult, report: Report) -> str:
-    """Return GitHub-flavoured Markdown: the verdict, the violations, a row per target; the rest folded."""
+    """Return GitHub-flavoured Markdown: the verdict, the violations, a row per target; the rest folded.
+
+    Where all of it does not fit, the whole report goes first, then what holds, then the last of the violations.
+    """
     count = len(result.violations)
     verdict = "passes" if result.passed else f"{count} violation{'s' if count > 1 else ''}"
-    lines = [MARKER, f"### {_MARKS['passed' if result.passed else 'failed']} edgekit: {text(result.name)}: {verdict}"]
-    if result.violations:
-        lines += ["", *(f"- {_named(finding)}{text(finding.message)}" for finding in result.violations)]
-    if report.targets:
-        lines += ["", *_targets(result, report)]
+    head = [MARKER, f"### {_MARKS['passed' if result.passed else 'failed']} edgekit: {text(result.name)}: {verdict}"]
+    violations = [f"- {_named(finding)}{text(finding.message)}" for finding in result.violations]
+    tail = ["", *_targets(result, report)] if report.targets else []
     if result.baseline:
-        lines += ["", f"In brackets: the change against {text(result.baseline)}."]
-    lines += _folded(f"All {len(result.findings)} figures and promises that were checked", _all(result))
+        tail += ["", f"In brackets: the change against {text(result.baseline)}."]
+    checked = _folded(f"All {len(result.findings)} figures and promises that were checked", _all(result))
     whole = _folded("The whole report", markdown.render(report).splitlines())
-    short = "\n".join(lines) + "\n"
-    full = "\n".join([*lines, *whole]) + "\n"
-    return full if len(full) <= _ROOM else short
+    for folded in ([*checked, *whole], checked, []):
+        lines = [*head, *([""] if violations else []), *violations, *tail, *folded]
+        if _length(lines) <= _ROOM:
+            return "\n".join(lines) + "\n"
+    return "\n".join([*head, "", *_cut([*violations, *tail], _ROOM - _length(head))]) + "\n"
+
+
+def _cut(lines: Sequence[str], room: int) -> list[str]:
+    """Return the first lines, as many as fit, and say how many do not."""
+    kept: list[str] = []
+    left = room - 100  # for the last line
+    for line in lines:
+        left -= len(line) + 1
+        if left < 0:
+            return [*kept, "", f"{len(lines) - len(kept)} more lines: edgekit check says them all."]
+        kept.append(line)
+    return kept
+
+
+def _length(lines: Sequence[str]) -> int:
+    return sum(len(line) + 1 for line in lines)
 
 
 def _targets(result: CheckResult, report: Report) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Any
+from urllib.parse import quote
 
 from edgekit import __version__
 from edgekit.gate.findings import RULES, CheckResult, Finding
@@ -54,7 +55,7 @@ def _result(finding: Finding, recipe: str) -> dict[str, Any]:
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": recipe or "edgekit.toml", "uriBaseId": "%SRCROOT%"},
+                    "artifactLocation": {"uri": quote(recipe or "edgekit.toml"), "uriBaseId": "%SRCROOT%"},
                     "region": {"startLine": finding.line},
                 }
             }

