@@ -40,6 +40,7 @@ class Live:
         self.console = Console(stderr=True, highlight=False)
         self.total = 0
         self.done = 0
+        self.kept = 0
         self.running: dict[str, _Running] = {}
         self.bars: Progress | None = None
         if self.console.is_terminal:
@@ -50,9 +51,11 @@ class Live:
             self.bars.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.bars:
             self.bars.stop()
+        if kind is KeyboardInterrupt:
+            self.console.print(f"{self.kept} of {self.total} steps are finished and kept")
 
     def planned(self, steps: int) -> None:
         self.total += steps
@@ -72,6 +75,7 @@ class Live:
             self.console.print(f"[dim]  ... {step.stage}: {escape(text)} ({done:.0%})[/]")
 
     def finished(self, step: Step, reused: bool) -> None:
+        self.kept += 1
         took = "reused" if reused else f"{time.monotonic() - self.running[step.id].began:.1f} s"
         self._line(step, "[green]✓[/]", took)
 

@@ -128,6 +128,7 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(recipe: Path) -> None
     assert gone(children), children
     text = running.log.read_text()
     assert "interrupted" in text
+    assert f"{text.count('✓')} of 9 steps are finished and kept" in text
     assert "Traceback" not in text
     assert not (out / "report.json").exists()
     assert not list((out / "store/tmp").iterdir())
