@@ -29,7 +29,10 @@ class Program:
         self.outputs = tuple(item.name for item in self._session.get_outputs())
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        found = self._session.run(list(self.outputs), {name: inputs[name] for name in self.inputs})
+        try:
+            found = self._session.run(list(self.outputs), {name: inputs[name] for name in self.inputs})
+        except Exception as error:  # the same
+            raise StageError(f"ONNX Runtime cannot run the network: {error}") from error
         return dict(zip(self.outputs, found, strict=True))
 
 

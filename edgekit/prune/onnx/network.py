@@ -88,7 +88,7 @@ def read(content: bytes) -> Network:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     shapes = _shapes(proto.graph, constants)
     _write_sizes_down(proto.graph, constants, shapes)
-    empty = sorted(name for name, shape in shapes.items() if 0 in shape)
+    empty = [name for name, shape in shapes.items() if 0 in shape and name not in constants]  # a Resize may read one
     if empty:
         raise UnsupportedError(
             f"The tensor {empty[0]!r} has the shape {list(shapes[empty[0]])}: it holds nothing.",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from edgekit.artifact import TensorSpec
 from edgekit.convert.onnx_file import from_onnx
@@ -25,14 +26,15 @@ from edgekit.prune.onnx.execute import Arrays, answers, difference
 from edgekit.prune.onnx.importance import IMPORTANCE
 from edgekit.prune.onnx.least_squares import RefitSettings, refit
 from edgekit.prune.onnx.network import Network, read
+from edgekit.prune.onnx.walk import bytes_each
 from edgekit.prune.selection import Selection, select
 from edgekit.prune.split import Split
-from edgekit.runtimes import open_model
 
 MODEL = "pruned.onnx"
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
 _EXACTNESS_SAMPLES = 4
-_RANKING_SAMPLES = 192
+_RANKING_SAMPLES, _LEAST_RANKING = 192, 16
+_RANKING_BYTES = 1 << 30  # of activations held at once
 _LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
 
 
@@ -50,7 +52,6 @@ def run(
     began = time.monotonic()
     progress(0.0, "reading the ONNX file")
     content = from_onnx(model)
-    (out / MODEL).write_bytes(content)
     network = read(content)
     progress(0.05, "finding channel groups")
     graph = analyze(network)
@@ -58,9 +59,11 @@ def run(
         dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
         labelled=labelled, classes=dataset["classes"],
     )  # fmt: skip
-    inputs = samples.stacked(_specs(out / MODEL))
+    inputs = samples.stacked(_specs(network))
+    answers(content, {name: array[:1] for name, array in inputs.items()})  # raises where the file cannot run
     split = Split.of(len(samples))
-    few = {name: array[split.train[:_RANKING_SAMPLES]] for name, array in inputs.items()}
+    count = min(_RANKING_SAMPLES, max(_LEAST_RANKING, _RANKING_BYTES // max(bytes_each(network), 1)))
+    few = {name: array[split.train[:count]] for name, array in inputs.items()}
     progress(0.1, f"ranking {graph.unit_count} channel groups")
     ranking = IMPORTANCE[settings["importance"]](network, graph, few, settings["seed"])
     judge = _Judge.of(content, inputs, samples, split, labelled, task, aim) if len(split.held) else None
@@ -69,8 +72,7 @@ def run(
     cutter = _Cutter(network, graph, ranking, cost, settings, learned, judge)
     found = cutter.given(progress) if settings["keep_macs"] != "auto" else cutter.searched(aim, progress)
     best, note = cutter.chosen(found, aim, auto=settings["keep_macs"] == "auto")
-    if best is not None:
-        (out / MODEL).write_bytes(best.content)
+    (out / MODEL).write_bytes(best.content if best else content)
     return {
         "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
         "cost": cost.name,
@@ -92,9 +94,14 @@ def run(
     }
 
 
-def _specs(model: Path) -> tuple[TensorSpec, ...]:
-    session = open_model(model, "onnx")
-    return tuple(TensorSpec(item["name"], tuple(item["shape"]), item["dtype"]) for item in session.inputs)
+def _specs(network: Network) -> tuple[TensorSpec, ...]:
+    types = {value.name: value.type.tensor_type.elem_type for value in network.proto.graph.input}
+    return tuple(
+        TensorSpec(
+            name, tuple(size or 1 for size in network.shapes[name]), helper.tensor_dtype_to_np_dtype(types[name]).name
+        )
+        for name in network.inputs
+    )
 
 
 @dataclass(frozen=True)
