@@ -5,10 +5,10 @@ BIN := .venv/bin
 DEMO := edgekit-build/digits_detector
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz web wheel clean
+.PHONY: help demo test check fuzz onnx-tflite web wheel clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed ## compress the sample detector for four boards, and write a report
 	$(BIN)/edgekit build -c sample_models/digits_detector/edgekit.toml -o $(DEMO)
@@ -26,6 +26,10 @@ check: .venv/.installed ## lint, format, types and architecture
 
 fuzz: .venv/.installed ## look at 2,000 damaged model files of each format
 	PYTHONPATH=tests $(BIN)/python tests/fuzz.py
+
+onnx-tflite: ## install the converter that makes TFLite of ONNX models, whose own pins are not edgekit's
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
+		$$($(BIN)/python -c 'from edgekit.convert import onnx_converter; print(*onnx_converter.OPTIONS)')
 
 web: .venv/.installed ## install what profiling in a browser needs; fetches its JavaScript with npm, once
 	wheel=$$($(BIN)/python web_assets/build.py dist) && \
@@ -46,4 +50,5 @@ clean: ## remove caches, wheels and the demo's results; .venv stays
 		{ echo "Python's venv is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing edgekit and its libraries into .venv; the first time this takes minutes."
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(MAKE) --no-print-directory onnx-tflite
 	@touch $@

@@ -27,6 +27,7 @@ from edgekit import (
 from edgekit.build_folder import BuildFolder
 from edgekit.bundle.lay_out import lay_out
 from edgekit.bundle.record import Origin
+from edgekit.convert import onnx_converter
 from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import of_build
 from edgekit.errors import EdgekitError, RecipeError, UnsupportedError
@@ -86,6 +87,8 @@ def prepare(
     if custom:
         metadata["custom_sha256"] = pipeline.known_digest(custom)
     planned = plan.plan(wanted, targets, info.format, metadata, info.quantized)
+    if any(step.function == _FROM_ONNX for step in planned.steps.values()):
+        onnx_converter.require()
     if not planned.groups:
         reasons = "\n".join(f"  {item.target.name}: {item.why}" for item in planned.refusals)
         raise UnsupportedError(f"{info.path.name} can go to none of the targets:\n{reasons}", _OTHER_TARGETS)
@@ -187,6 +190,7 @@ def default_jobs() -> int:
 
 
 _BYTES_PER_JOB = 4 << 30
+_FROM_ONNX = "edgekit.convert.onnx_tflite:run"
 _OTHER_TARGETS = "Choose targets that take it, with -t or in [targets]; edgekit inspect MODEL says which do."
 
 

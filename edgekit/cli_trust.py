@@ -20,7 +20,8 @@ def env(as_json: JsonOption = False) -> None:
 
     from edgekit import console_trust, installed, provenance
 
-    machine, needs, programs = provenance.environment(), installed.needs("web"), installed.programs()
+    machine, programs = provenance.environment(), installed.programs()
+    needs = [*installed.needs("web"), *installed.onnx_converter_needs()]
     if as_json:
         listed = [{**asdict(need), "fits": need.fits, "cure": need.cure} for need in needs]
         print_json({**machine.model_dump(), "needs": listed, "programs": programs})

@@ -38,9 +38,10 @@ def show_environment(machine: Environment, needs: Sequence[Need], programs: dict
     optional = [need for need in needs if not need.fits and need.extra]
     absent = [name for name, path in programs.items() if not path]
     if optional or absent:
-        out.print("\n[bold]Optional, for other devices:[/]")
-        for extra in dict.fromkeys(need.extra for need in optional):
-            out.print(f"  pip install -e '.\\[{extra}]'   # in the checkout", soft_wrap=True)
+        out.print("\n[bold]Optional:[/]")
+        for extra, command in dict.fromkeys((need.extra, need.command) for need in optional):
+            cure = f"{command}   # {extra}" if command else f"pip install -e '.[{extra}]'   # in the checkout"
+            out.print(f"  {escape(cure)}", soft_wrap=True)
         for name in absent:
             out.print(f"  {PROGRAMS[name]}   # {name}", soft_wrap=True)
 

@@ -307,8 +307,9 @@ def _read_json(path: Path) -> Any:
 def _fit(value: Array, spec: TensorSpec, name: str) -> Array:
     array = value[np.newaxis]
     expected = tuple(spec.shape)
-    if array.ndim == len(expected) == 4 and _is_nchw_of(array.shape, expected):
-        array = array.transpose(0, 3, 1, 2)
+    if array.ndim == len(expected) == 4 and array.shape != expected:
+        orders = (order for order in _ORDERS if tuple(array.shape[axis] for axis in order) == expected)
+        array = array.transpose(next(orders, (0, 1, 2, 3)))
     if array.shape != expected:
         raise RecipeError(
             f"Sample {name} has shape {array.shape[1:]}, the model's input {spec.name!r} takes {expected[1:]}.",
@@ -317,5 +318,4 @@ def _fit(value: Array, spec: TensorSpec, name: str) -> Array:
     return np.ascontiguousarray(array, dtype=np.dtype(spec.dtype))
 
 
-def _is_nchw_of(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    return found != expected and (found[0], found[3], found[1], found[2]) == expected
+_ORDERS = ((0, 3, 1, 2), (0, 2, 3, 1))  # NHWC to NCHW, and NCHW to NHWC

@@ -13,6 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from edgekit import __version__
+from edgekit.convert import onnx_converter
 from edgekit.errors import DependencyError, RecipeError
 
 LOCK = "edgekit.lock"
@@ -28,12 +29,16 @@ _PYTHON = "# python"
 
 @dataclass(frozen=True)
 class Need:
-    """A library that edgekit needs. ``found``: its version, or "" where it is missing."""
+    """A library that edgekit needs. ``found``: its version, or "" where it is missing.
+
+    ``command``: what installs the optional part it is of, where that is no extra of edgekit.
+    """
 
     name: str
     wanted: str
     found: str
     extra: str = ""
+    command: str = ""
 
     @property
     def fits(self) -> bool:
@@ -41,7 +46,7 @@ class Need:
 
     @property
     def cure(self) -> str:
-        return "" if self.fits else f"pip install '{self.name}{self.wanted}'"
+        return "" if self.fits else self.command or f"pip install '{self.name}{self.wanted}'"
 
 
 def needs(*extras: str) -> list[Need]:
@@ -50,6 +55,15 @@ def needs(*extras: str) -> list[Need]:
     for requirement, extra in _required("edgekit", ("", *extras)):
         found.append(Need(requirement.name, str(requirement.specifier), _version(requirement.name), extra))
     return found
+
+
+def onnx_converter_needs() -> list[Need]:
+    """Return the converter that TFLite files are made from ONNX models with."""
+    exact = {name: f"=={onnx_converter.NEEDED[name]}" for name in onnx_converter.EXACT}
+    return [
+        Need(name, exact.get(name, ""), _version(name), "ONNX to TFLite", onnx_converter.COMMAND)
+        for name in onnx_converter.NEEDED
+    ]
 
 
 def programs() -> dict[str, str]:

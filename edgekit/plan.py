@@ -11,9 +11,10 @@ from typing import Any
 from edgekit.errors import RecipeError
 from edgekit.finetune.samples import LEAST
 from edgekit.plan_data import Data, given_shape
+from edgekit.plan_float import FloatGraphs, variant_of
 from edgekit.plan_pruning import PRUNED, Pruning
 from edgekit.recipe import Recipe
-from edgekit.steps import FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, Group, Ref, Refusal, Row, Step
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, READ_BY, BuildPlan, Group, Ref, Refusal, Row, Step
 from edgekit.target import Output, Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
@@ -37,6 +38,7 @@ class _Planner:
         self.prunes = recipe.prune.enabled and source_format in PRUNED and not quantized
         self.data = Data(recipe)
         self.model = given_shape(recipe, source_format, self.result)
+        self.floats = FloatGraphs(recipe, self.data, self.result, self.model, source_format, quantized)
         self.pruning = Pruning(recipe, self.data, self.result, self.model, source_format)
 
     def plan(self, targets: list[Target]) -> BuildPlan:
@@ -51,16 +53,16 @@ class _Planner:
         if self.recipe.quantize.finetune and not self.quantized:
             self._finetune_steps(targets)
         for target in targets:
-            formats = list(dict.fromkeys(output.format for output in target.outputs))
-            other, why = NOT_MADE.get(self.source, ("", ""))
-            if other in formats:
-                formats.remove(other)
-                if formats:
+            formats = dict.fromkeys(output.format for output in target.outputs)
+            unmade = {format: why for format in formats if (why := self.floats.why_not(format))}
+            for why in unmade.values():
+                if len(unmade) < len(formats):
                     self.result.notes.append(f"{target.name}: {why}")
                 else:
                     self.result.refusals.append(Refusal(target, why))
             for format in formats:
-                self._group(target, format)
+                if format not in unmade:
+                    self._group(target, format)
         self._likeness_step()
         self._latency_steps()
         if self.prunes:
@@ -102,41 +104,10 @@ class _Planner:
             name = precision = "int8"
         return Row(name, steps, format, precision, emit, score, pruned)
 
-    def _float_step(self, pruned: bool) -> str:
-        name = _name(pruned)
-        samples = self.recipe.convert.parity_samples
-        model: Any = Ref("prune", PRUNED[self.source]) if pruned else self.model
-        if self.source in READ_BY:
-            function, libraries = READ_BY[self.source]
-            return self.result.add(Step(
-                f"float-{name}", "convert", f"read the {'pruned ' if pruned else ''}.{self.source} model", function,
-                {"model": model, "dataset": self.data.calibration(), "samples": samples, "as_is": self.quantized},
-                libraries,
-            ))  # fmt: skip
-        return self.result.add(Step(
-            f"float-{name}", "convert", f"float graph of the {name} model", "edgekit.convert.stage:float_model",
-            {"model": model, "source": "keras" if pruned else self.source, "dataset": self.data.calibration(),
-             "samples": samples, "signature": "" if self.recipe.model.shape else self.recipe.model.signature}, KERAS,
-        ))  # fmt: skip
-
-    def _float_artifact(self, format: str, precision: str, pruned: bool) -> str:
-        graph = self._float_step(pruned)
-        if self.source in READ_BY:
-            return graph
-        name = _name(pruned)
-        return self.result.add(Step(
-            f"{format}-{precision}-{name}", "convert", f"{precision} {format} of the {name} model",
-            "edgekit.convert.stage:float_artifact",
-            {"saved_model": Ref(graph, "saved_model"), "reference": Ref(graph, "reference.npz"),
-             "inputs": Ref(graph, "inputs.npz"), "format": format, "precision": precision,
-             "tolerance": self.recipe.convert.parity_tolerance},
-            (*KERAS, *FORMAT_LIBRARIES[format], "tf2onnx"),
-        ))  # fmt: skip
-
     def _emit_step(self, format: str, precision: str, scheme: str, pruned: bool) -> str:
-        graph = self._float_step(pruned)
+        graph = self.floats.hand_off(format, pruned)
         quantized = precision.startswith("int8")
-        model = self._float_artifact(format, "float32" if quantized else precision, pruned)
+        model = self.floats.artifact(format, "float32" if quantized else precision, pruned)
         name = _file_name(format, precision, scheme, pruned)
         plan_ref = None
         source = Ref(model, f"model.{format}")
@@ -149,7 +120,7 @@ class _Planner:
             f"emit-{name}", "convert", f"{name} file", "edgekit.convert.finish:run",
             {"model": source, "format": format, "precision": precision, "plan": plan_ref,
              "reference": Ref(graph, "reference.npz"), "inputs": Ref(graph, "inputs.npz"),
-             "metadata": self.metadata} | self.pruning.storing(format, pruned),
+             "metadata": self.metadata} | self.floats.layouts(format, pruned) | self.pruning.storing(format, pruned),
             FORMAT_LIBRARIES[format],
         ))  # fmt: skip
 
@@ -189,7 +160,7 @@ class _Planner:
             f"plan-{name}", "finetune", f"choose for {name}", _CHOOSE,
             first.arguments | {
                 "searched": {file: Ref(first.id, file) for file in ("plan.json", "result.json", f"model.{format}")},
-                "student": Ref(f"finetune-{_name(pruned)}", "student"),
+                "student": Ref(f"finetune-{variant_of(pruned)}", "student"),
                 "tolerance": self.recipe.convert.parity_tolerance,
             },
             (*KERAS, *FORMAT_LIBRARIES[format], "tf2onnx"),
@@ -203,13 +174,13 @@ class _Planner:
             searches = []
             for format, scheme in dict.fromkeys(wanted):
                 name = _file_name(format, "int8", scheme, pruned)
-                first = self._search_step(name, self._float_artifact(format, "float32", pruned), format, scheme)
+                first = self._search_step(name, self.floats.artifact(format, "float32", pruned), format, scheme)
                 searches.append({file: Ref(first.id, file) for file in ("plan.json", "result.json")})
             if not searches:
                 return
             model: Any = Ref("prune", "pruned.keras") if pruned else self.model
             self.result.add(Step(
-                f"finetune-{_name(pruned)}", "finetune", f"fine-tune the {_name(pruned)} model if needed",
+                f"finetune-{variant_of(pruned)}", "finetune", f"fine-tune the {variant_of(pruned)} model if needed",
                 "edgekit.finetune.stage:run",
                 {"model": model, "searches": searches, "dataset": self.data.calibration(),
                  "samples": settings.calibration_samples, "parity_samples": self.recipe.convert.parity_samples,
@@ -226,7 +197,7 @@ class _Planner:
         format = calibrated[0]
         self.result.add(Step(
             LIKENESS, "quantize", "calibration against test samples", "edgekit.quantize.likeness:run",
-            {"model": Ref(self._float_artifact(format, "float32", False), f"model.{format}"), "format": format,
+            {"model": Ref(self.floats.artifact(format, "float32", False), f"model.{format}"), "format": format,
              "calibration": self.data.calibration(), "samples": self.recipe.quantize.calibration_samples,
              "test": self.data.of(self.recipe.data.test, None)},
             FORMAT_LIBRARIES[format],
@@ -269,7 +240,7 @@ class _Planner:
             return
         first = timed.rows[0]
         timing = self._timing((), timed.format, self.recipe.profile.threads, "local")
-        self.pruning.add_curve(first, self._float_step(False), timing)
+        self.pruning.add_curve(first, self.floats.graph(False), timing)
 
     def _device_step(self, name: str, group: Group, address: str) -> None:
         device = _in_runtime(address, group.primary)
@@ -289,7 +260,8 @@ class _Planner:
             for row in rows
         ]  # fmt: skip
         return {
-            "jobs": jobs, "inputs": Ref(self._float_step(False), "first.npz"), "threads": threads, "device": device,
+            "jobs": jobs, "inputs": Ref(self.floats.hand_off(format, False), "first.npz"), "threads": threads,
+            "device": device,
             "settings": {"samples": profile.min_samples, "seconds": profile.min_seconds,
                          "limit_s": profile.max_seconds, "seed": profile.seed},
         }  # fmt: skip
@@ -312,12 +284,8 @@ def check_finetuning(recipe: Recipe, source_format: str, calibration_samples: in
         )
 
 
-def _name(pruned: bool) -> str:
-    return "pruned" if pruned else "original"
-
-
 def _file_name(format: str, precision: str, scheme: str, pruned: bool) -> str:
-    return "-".join(filter(None, (format, precision, scheme, _name(pruned))))
+    return "-".join(filter(None, (format, precision, scheme, variant_of(pruned))))
 
 
 def _in_runtime(address: str, output: Output) -> str:

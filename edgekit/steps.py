@@ -112,7 +112,7 @@ KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
 TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
 ONNX = ("onnx", "onnxruntime", "onnxslim", "numpy")
 FORMAT_LIBRARIES = {"tflite": TFLITE, "onnx": ONNX}
-# Sources that are a float graph themselves: what reads them, and the format that is not made of them.
+# Sources that are a float graph themselves, and what reads them.
 READ_BY = {
     "onnx": ("edgekit.convert.onnx_source:run", ONNX),
     "tflite": ("edgekit.convert.tflite_source:run", TFLITE),
@@ -127,7 +127,11 @@ BOUND_BY = {
 }
 SHAPE = "shape"  # the step that does
 BOUND_FILES = {"onnx": "model.onnx", "tflite": "model.tflite", "saved_model": "saved_model"}  # else model.keras
+# What makes a file of another format of such a float graph.
+CONVERTED_BY = {
+    ("onnx", "tflite"): ("edgekit.convert.onnx_tflite:run", (*TFLITE, *ONNX, "onnx2tf", "sng4onnx")),
+}
 NOT_MADE = {
-    "onnx": ("tflite", "no TFLite from an ONNX model; give the Keras model or a SavedModel."),
+    "onnx": ("tflite", "no TFLite from an ONNX model that is quantized already; give the float model."),
     "tflite": ("onnx", "no ONNX from a TFLite model; give the model it was converted from."),
 }

@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "plan",
             "plan_data",
+            "plan_float",
             "plan_pruning",
             "pruning_record",
             "plan_costs",

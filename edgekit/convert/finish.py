@@ -31,18 +31,22 @@ _EMITTERS: dict[str, Callable[[bytes, Plan], bytes]] = {
 
 def run(
     *, out: Path, progress: Progress, model: Path, format: str, precision: str, plan: Path | None,
-    reference: Path, inputs: Path, metadata: dict[str, Any], sparse: bool = False, gz: bool = False,
+    reference: Path, inputs: Path, metadata: dict[str, Any], layouts: Path | None = None, sparse: bool = False,
+    gz: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Write ``model.<format>`` as a target gets it, with ``model.json`` beside it.
 
     ``sparse``: store a .tflite's weights without their zeros, where that is smaller and LiteRT then computes
-    the same bits. ``gz``: tell how large the file is compressed. Raises UnsupportedError when the file does not
+    the same bits. ``gz``: tell how large the file is compressed. ``layouts``: of inputs that the source takes
+    otherwise, as JSON, [there, here] by name; it goes into the file too. Raises UnsupportedError when the file does not
     give the model's outputs in its runtime.
     """
     progress(0.1, "emitting")
     content = model.read_bytes()
     if plan is not None:
         content = _EMITTERS[format](content, Plan.from_json(plan.read_text()))
+    if layouts is not None and (found := json.loads(layouts.read_text())):
+        metadata = {**metadata, package.LAYOUTS: found}
     path = out / f"model.{format}"
     path.write_bytes(package.embed(content, format, metadata))
     progress(0.8, "running it once")

@@ -18,6 +18,7 @@ from edgekit.artifact import Artifact, TensorSpec
 from edgekit.errors import StageError
 
 KEY = "edgekit"
+LAYOUTS = "layouts"  # inside the file: {input: [the source's layout, the file's]}, where they differ
 _CHANNELS = (1, 3, 4)
 _TFLITE_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 
@@ -59,17 +60,21 @@ def model_json(
 ) -> dict[str, Any]:
     """Describe one artifact for the manifest beside it.
 
-    Per input and output: name, shape, dtype, layout, and scale and zero point where the file wants integers.
+    Per input and output: name, shape, dtype, layout, and scale and zero point where the file wants integers; also
+    ``source_layout`` of an input that the model it was made from takes otherwise.
     """
-    inputs, outputs = _SPECS[artifact.format](artifact.path.read_bytes())
+    content = artifact.path.read_bytes()
+    inputs, outputs = _SPECS[artifact.format](content)
+    known = read(content, artifact.format).get(LAYOUTS)
+    layouts = known if isinstance(known, dict) else {}
     return {
         "file": artifact.path.name,
         "sha256": artifact.sha256,
         "size_bytes": artifact.size_bytes,
         "format": artifact.format,
         "precision": artifact.precision,
-        "inputs": [_tensor_json(spec, quantization) for spec, quantization in inputs],
-        "outputs": [_tensor_json(spec, quantization) for spec, quantization in outputs],
+        "inputs": [_tensor_json(*found) | _layouts(layouts.get(found[0].name)) for found in inputs],
+        "outputs": [_tensor_json(*found) for found in outputs],
         "labels": list(labels),
         "preprocess": dict(preprocess or {}),
         "edgekit": edgekit.__version__,
@@ -101,6 +106,11 @@ def _tensor_json(spec: TensorSpec, quantization: _Quantization) -> dict[str, Any
         "layout": spec.layout,
         "quantization": quantization,
     }
+
+
+def _layouts(pair: Any) -> dict[str, str]:
+    whole = isinstance(pair, list) and len(pair) == 2
+    return {"layout": str(pair[1]), "source_layout": str(pair[0])} if whole else {}
 
 
 def _embed_tflite(content: bytes, text: str) -> bytes:

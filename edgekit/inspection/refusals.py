@@ -15,7 +15,7 @@ from edgekit.source.shapes import NO_NUMBERS, is_open, option
 from edgekit.target import Output, Target
 
 _SAME_FORMAT_ONLY = {
-    "onnx": ("tflite", "no TFLite from an ONNX model: give the Keras model or a SavedModel"),
+    "onnx": ("tflite", "no TFLite from an ONNX model that is quantized already: give the float model"),
     "tflite": ("onnx", "no ONNX from a TFLite model: give the model it was converted from"),
 }
 FORMAT_REASONS = frozenset(why for _, why in _SAME_FORMAT_ONLY.values())
@@ -63,7 +63,7 @@ def answers(info: SourceInfo, network: Network, targets: list[Target]) -> tuple[
 
 def _refused(info: SourceInfo, network: Network, target: Target, format: str) -> Iterator[str]:
     other, why = _SAME_FORMAT_ONLY.get(info.format, ("", ""))
-    if format == other:
+    if format == other and (info.format == "tflite" or network.quantized):
         yield why
         return
     for tensor in network.inputs:
