@@ -31,7 +31,7 @@ def smooth_samples(network: Network, count: int, seed: int = 5) -> dict[str, np.
     return found
 
 
-@pytest.mark.parametrize("name", ["residual", "flattened", "transformer", "sequence", "channels_last"])
+@pytest.mark.parametrize("name", ["residual", "flattened", "transformer", "sequence", "channels_last", "multiplied"])
 def test_a_walk_computes_what_the_whole_network_does(name: str, tmp_path: Path) -> None:
     network = onnx_graphs.network(name, tmp_path)
     inputs = onnx_graphs.samples(network, 3)
@@ -44,7 +44,8 @@ def test_a_walk_computes_what_the_whole_network_does(name: str, tmp_path: Path) 
         chosen = np.arange(window.places((1, *made.shape[1:])))
         rows = window.rows(given, chosen, made.shape)
         bias = network.constants[node.inputs[2]] if len(node.inputs) > 2 else 0.0
-        expected = rows @ window.weights(network.constants[node.inputs[1]]) + bias
+        weights = window.weights(network.constants[node.inputs[1]])
+        expected = (np.einsum("rof,fo->ro", rows, weights) if window.depthwise else rows @ weights) + bias
         np.testing.assert_allclose(window.made(made, chosen), expected, rtol=1e-3, atol=1e-4)
         seen.append(node.name)
 
@@ -52,7 +53,7 @@ def test_a_walk_computes_what_the_whole_network_does(name: str, tmp_path: Path) 
     assert seen == stops
 
 
-@pytest.mark.parametrize("name", ["chain", "residual", "flattened", "branches", "transformer", "sequence"])
+@pytest.mark.parametrize("name", ["chain", "residual", "flattened", "depthwise", "branches", "transformer", "sequence"])
 def test_the_repair_brings_the_outputs_nearer(name: str, tmp_path: Path) -> None:
     network = onnx_graphs.network(name, tmp_path)
     graph = analyze(network)

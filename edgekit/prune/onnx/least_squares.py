@@ -115,10 +115,14 @@ class _Problem:
         outputs = {
             axis.layer: stays(axis.units, kept)
             for axis in graph.axes
-            if axis.role == "out" and len(graph.weight_shapes[axis.layer][axis.weight]) > 1
+            if axis.weight == 1 and (axis.role == "out" or (axis.axis == 0 and _is_depthwise(windows, axis.layer)))
         }
         shortcuts, added = _sums(original)
         return _Problem(original, windows, outputs, shortcuts, added, tuple(sorted(cut - set(windows))))
+
+
+def _is_depthwise(windows: dict[str, Window], layer: str) -> bool:
+    return layer in windows and windows[layer].depthwise
 
 
 def _features(network: Network, node: Node, window: Window) -> int:
@@ -206,13 +210,14 @@ class _Layer:
         places = window.places((1, *made[1:]))
         count = min(math.ceil(rows_wanted(len(start)) / len(given)), places)
         chosen = np.sort(generator.permutation(places)[:count])
-        parts = [
-            _moments(window, given[part], target[part], chosen, start, bool(self.bias))
+        moments = _moments_of_each if window.depthwise else _moments
+        known, unseen = (
+            moments(window, given[part], target[part], chosen, start, bool(self.bias))
             for part in (slice(0, self.known), slice(self.known, None))
-        ]
-        found = damped_fit(parts[0], parts[1], start, bool(self.bias))
-        if found.weights is not start:
-            self._assign(window, found.weights)
+        )
+        each = np.split(start, len(known), axis=1)
+        found = [damped_fit(*three, bool(self.bias)).weights for three in zip(known, unseen, each, strict=True)]
+        self._assign(window, np.concatenate(found, axis=1))
 
     def shift(self) -> None:
         """Correct the mean of each output through the bias."""
@@ -223,7 +228,9 @@ class _Layer:
         start = self._start(window)
         chosen = np.arange(window.places((1, *target.shape[1:])))[:: max(1, len(start) // 256)]
         rows = window.rows(given, chosen, target.shape)
-        error = window.made(target, chosen).mean(axis=0) - (rows.mean(axis=0) @ start[:-1] + start[-1])
+        mean = rows.mean(axis=0)
+        made = np.sum(mean.T * start[:-1], axis=0) if window.depthwise else mean @ start[:-1]
+        error = window.made(target, chosen).mean(axis=0) - (made + start[-1])
         start[-1] += error
         self._assign(window, start)
 
@@ -259,8 +266,8 @@ class _Layer:
 
 def _moments(
     window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], start: Matrix, constant: bool
-) -> Moments:
-    """Sum the second moments over samples, at the chosen positions of each."""
+) -> list[Moments]:
+    """Sum the second moments over samples, at the chosen positions of each: one sum, which serves all outputs."""
     moments = Moments.empty(*start.shape)
     step = max(1, _STEP_ROWS // max(len(chosen), 1))
     for first in range(0, len(given), step):
@@ -269,4 +276,23 @@ def _moments(
         if constant:
             x = np.concatenate([x, np.ones_like(x[:, :1])], axis=1)
         moments.add(x.T @ x, x.T @ y, np.sum(y * y, 0), np.sum(y, 0), len(y))
-    return moments
+    return [moments]
+
+
+def _moments_of_each(
+    window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], start: Matrix, constant: bool
+) -> list[Moments]:
+    """Do the same for each output of a depthwise convolution, which reads features of its own."""
+    outputs = [Moments.empty(len(start), 1) for _ in range(start.shape[1])]
+    step = max(1, _STEP_ROWS // 8 // max(len(chosen), 1))
+    for first in range(0, len(given), step):
+        x = window.rows(given[first : first + step], chosen, target.shape)
+        y = window.made(target[first : first + step], chosen)
+        if constant:
+            x = np.concatenate([x, np.ones_like(x[:, :, :1])], axis=2)
+        own, targets = x.transpose(1, 0, 2), y.T[:, :, None]  # (outputs, rows, features) and (outputs, rows, 1)
+        gram, cross = own.transpose(0, 2, 1) @ own, own.transpose(0, 2, 1) @ targets
+        square, total = np.sum(targets * targets, axis=1), np.sum(targets, axis=1)
+        for index, moments in enumerate(outputs):
+            moments.add(gram[index], cross[index], square[index], total[index], len(y))
+    return outputs

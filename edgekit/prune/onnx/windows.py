@@ -19,6 +19,7 @@ class Window:
     """How a node's kernel reads its input. A matrix product is a kernel without space: ``kernel`` is empty.
 
     transposed: whether the stored matrix is (outputs, features); convolutions always are.
+    depthwise: every output reads one input alone, ``weights`` is then (kernel positions, outputs).
     """
 
     kernel: tuple[int, ...]
@@ -26,6 +27,7 @@ class Window:
     dilations: tuple[int, ...]
     pads: tuple[int, ...]  # before each axis, then after each
     transposed: bool
+    depthwise: bool = False
 
     def weights(self, stored: Array) -> npt.NDArray[np.float64]:
         """Return the (features, outputs) matrix of a stored kernel."""
@@ -41,7 +43,10 @@ class Window:
         return math.prod(made[2:]) if self.kernel else math.prod(made[:-1])
 
     def rows(self, given: Array, chosen: IntArray, made: tuple[int, ...]) -> Array:
-        """Return (samples x positions, features) of stacked inputs; ``chosen``: positions in the flattened output."""
+        """Return (samples x positions, features) of stacked inputs; ``chosen``: positions in the flattened output.
+
+        Depthwise: (samples x positions, outputs, kernel positions). ``made``: the shape of the output.
+        """
         if not self.kernel:
             flat = given.reshape(len(given), -1, given.shape[-1])
             return flat[:, chosen].reshape(-1, given.shape[-1])
@@ -54,6 +59,9 @@ class Window:
         corners = np.array(np.unravel_index(chosen, made[2:])) * np.array(self.strides)[:, None]
         index = (corners * steps[:, None]).sum(0)[:, None] + (offsets * steps[:, None]).sum(0)[None]
         seen = padded.reshape(*padded.shape[:2], -1)[:, :, index]  # (samples, channels, positions, kernel)
+        if self.depthwise:
+            seen = np.repeat(seen, made[1] // given.shape[1], axis=1)
+            return seen.transpose(0, 2, 1, 3).reshape(-1, made[1], seen.shape[-1])
         return seen.transpose(0, 2, 1, 3).reshape(len(given) * len(chosen), -1)
 
     def made(self, outputs: Array, chosen: IntArray) -> Array:
@@ -65,7 +73,7 @@ class Window:
 
 
 def window_of(network: Network, node: Node) -> Window | None:
-    """Return how a node reads, or None where it is no plain convolution or product with a constant matrix."""
+    """Return how a node reads; None where it is no convolution, plain or depthwise, and no product with a constant."""
     kernel = network.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
     if kernel is None or (len(node.inputs) > 2 and node.inputs[2] and node.inputs[2] not in network.constants):
         return None
@@ -76,9 +84,13 @@ def window_of(network: Network, node: Node) -> Window | None:
         return Window((), (), (), (), bool(given.get("transB", 0))) if fits else None
     if node.op == "MatMul" and kernel.ndim == 2 and node.inputs[0] not in network.constants:
         return Window((), (), (), (), False)
-    if node.op != "Conv" or given.get("group", 1) != 1 or given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if node.op != "Conv" or given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return None
+    groups = given.get("group", 1)
+    depthwise = groups > 1 and kernel.shape[1] == 1 and groups == (network.shapes.get(node.inputs[0]) or (0, 0))[1]
+    if groups != 1 and not depthwise:
         return None
     size = kernel.shape[2:]
     ones, none = (1,) * len(size), (0,) * (2 * len(size))
     pads = none if given.get("auto_pad") == "VALID" else tuple(given.get("pads", none))
-    return Window(size, tuple(given.get("strides", ones)), tuple(given.get("dilations", ones)), pads, True)
+    return Window(size, tuple(given.get("strides", ones)), tuple(given.get("dilations", ones)), pads, True, depthwise)
