@@ -25,7 +25,18 @@ PACKAGE = ROOT / "edgekit"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "lifeline", "progress"}),
     frozenset(
-        {"artifact", "dataset", "target", "recipe", "recipe_prune", "recipe_table", "source", "keras_io", "named_code"}
+        {
+            "artifact",
+            "dataset",
+            "target",
+            "recipe",
+            "recipe_prune",
+            "recipe_table",
+            "source",
+            "keras_io",
+            "named_code",
+            "arrays",
+        }
     ),
     frozenset({"tasks", "runtimes", "devices"}),
     frozenset({"prune", "quantize", "convert", "profile"}),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekit import arrays
 from edgekit.artifact import Artifact, digest
 from edgekit.convert import onnx_quantized, package, tflite_quantized, tflite_sparse
 from edgekit.convert.parity import compare
@@ -50,16 +51,16 @@ def run(
     path = out / f"model.{format}"
     path.write_bytes(package.embed(content, format, metadata))
     progress(0.8, "running it once")
-    actual = reference_of(path, format, load_arrays(inputs))
-    parity = compare(load_arrays(reference), actual, _ANY_ERROR)
+    actual = reference_of(path, format, arrays.load(inputs))
+    parity = compare(arrays.load(reference), actual, _ANY_ERROR)
     if not parity.passed:
         raise UnsupportedError(f"The {precision} file does not give the model's outputs: {parity.problem}.")
     stored: dict[str, Any] = {}
     if sparse and format == "tflite":
-        stored["sparse"] = _without_zeros(path, metadata, load_arrays(inputs), actual)
+        stored["sparse"] = _without_zeros(path, metadata, arrays.load(inputs), actual)
     if gz:
         stored["gz_bytes"] = len(gzip.compress(path.read_bytes(), mtime=0))
-    save_arrays(out / "expected.npz", {name: array[:1] for name, array in actual.items()})
+    arrays.save(out / "expected.npz", {name: array[:1] for name, array in actual.items()})
     ins, outs = package.tensor_specs(path, format)
     artifact = Artifact(path, format, precision, ins, outs, digest(path), path.stat().st_size)
     manifest = package.model_json(artifact, labels=metadata.get("labels", ()), preprocess=metadata.get("preprocess"))
@@ -101,17 +102,6 @@ def reference_of(path: Path, format: str, inputs: Mapping[str, npt.NDArray[Any]]
     count = len(next(iter(inputs.values())))
     parts = [session.run([inputs[spec["name"]][i : i + 1] for spec in session.inputs]) for i in range(count)]
     return {
-        spec["name"]: np.concatenate([np.asarray(part[position]) for part in parts])
+        spec["name"]: np.concatenate([np.atleast_1d(part[position]) for part in parts])
         for position, spec in enumerate(session.outputs)
     }
-
-
-def save_arrays(path: Path, arrays: Arrays) -> None:
-    """Write plain arrays as .npz."""
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def load_arrays(path: Path) -> Arrays:
-    """Read plain arrays back."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}

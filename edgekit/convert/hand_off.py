@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekit import arrays
 from edgekit.artifact import TensorSpec
-from edgekit.convert.finish import reference_of, save_arrays
+from edgekit.convert.finish import reference_of
 from edgekit.convert.parity import compare
 from edgekit.dataset import Preprocess, open_dataset
 from edgekit.errors import StageError
@@ -46,6 +47,6 @@ def save(out: Path, inputs: Arrays, outputs: Arrays) -> None:
             f"The source model's output {bad[0]!r} is NaN or infinite on a calibration sample.",
             "Check [preprocess] and the model before optimizing it.",
         )
-    save_arrays(out / INPUTS, inputs)
-    save_arrays(out / REFERENCE, outputs)
-    save_arrays(out / FIRST, {name: array[:1] for name, array in inputs.items()})
+    arrays.save(out / INPUTS, inputs)
+    arrays.save(out / REFERENCE, outputs)
+    arrays.save(out / FIRST, {name: array[:1] for name, array in inputs.items()})

@@ -6,9 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgekit import keras_io
+from edgekit import arrays, keras_io
 from edgekit.convert import float_graph, onnx, tflite
-from edgekit.convert.finish import load_arrays
 from edgekit.convert.hand_off import check_parity
 from edgekit.progress import Progress
 
@@ -24,7 +23,7 @@ def run(
     ``inputs``: (N, ...) per input name. Raises StageError where a file computes something else.
     """
     found = sorted(networks.glob("*.keras"))
-    given = load_arrays(inputs)
+    given = arrays.load(inputs)
     (out / FILES).mkdir()
     for number, file in enumerate(found):
         progress(number / len(found), f"converting {file.stem}")

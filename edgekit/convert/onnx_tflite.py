@@ -12,8 +12,9 @@ import numpy.typing as npt
 import onnx
 from ai_edge_litert.tools import flatbuffer_utils
 
+from edgekit import arrays
 from edgekit.convert import onnx_converter, onnx_layout, onnx_outputs
-from edgekit.convert.finish import load_arrays, reference_of
+from edgekit.convert.finish import reference_of
 from edgekit.convert.hand_off import save
 from edgekit.convert.onnx_converter import Converted
 from edgekit.convert.onnx_difference import first_difference
@@ -47,7 +48,7 @@ def run(*, out: Path, progress: Progress, model: Path, inputs: Path, tolerance: 
         made = onnx_converter.convert(model, [name for name in names if name not in images], Path(folder))
         objects = _write(made, path, names, [value.name for value in proto.graph.output])
     _refuse_custom(made, path)
-    given = load_arrays(inputs)
+    given = arrays.load(inputs)
     progress(0.6, "comparing with ONNX Runtime")
     expected = reference_of(model, "onnx", given)
     if orders := onnx_outputs.turned(expected, reference_of(path, "tflite", in_layout(given, images)), tolerance):

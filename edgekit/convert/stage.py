@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from edgekit import keras_io
+from edgekit import arrays, keras_io
 from edgekit.artifact import TensorSpec
 from edgekit.convert import float_graph
-from edgekit.convert.finish import load_arrays
 from edgekit.convert.hand_off import check_parity, parity_inputs, save
 from edgekit.progress import Progress
 
@@ -67,7 +66,7 @@ def float_artifact(
     progress(0.8, "comparing with the source")
     limit = tolerance if precision == "float32" else _FLOAT16_TOLERANCE
     name = f"{precision} {format}"
-    return {"parity_error": check_parity(path, format, load_arrays(inputs), load_arrays(reference), limit, name)}
+    return {"parity_error": check_parity(path, format, arrays.load(inputs), arrays.load(reference), limit, name)}
 
 
 _FLOAT16_TOLERANCE = 2e-2  # 11 bits of mantissa in every weight, summed over layers

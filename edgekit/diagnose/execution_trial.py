@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import worker
+from edgekit import arrays, worker
 from edgekit.diagnose.compare_layers import input_forms
 from edgekit.diagnose.execute import Sample, as_input, open_runner
 from edgekit.diagnose.quantized_file import QuantizedFile, read_quantized
@@ -59,7 +59,7 @@ def refusal(
     """Return what happened when the artifact was run in a child; empty where it ran."""
     folder = out / ("as_deployed" if as_deployed else "reference")
     folder.mkdir(exist_ok=True)
-    np.savez(folder / INPUTS, allow_pickle=False, **sample)
+    arrays.save(folder / INPUTS, sample)
     arguments = {"artifact": artifact, "format": format, "inputs": inputs, "as_deployed": as_deployed}
     try:
         worker.run("edgekit.diagnose.execution_trial:run", arguments, folder, _silent, label=f"running {artifact.name}")

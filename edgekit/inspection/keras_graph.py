@@ -69,12 +69,19 @@ class _Reader:
     ops: list[Op] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     inputs: list[Tensor] = field(default_factory=list)
+    made: dict[tuple[str, int], list[str]] = field(default_factory=dict)  # by layer and call
     same: dict[Key, Key] = field(default_factory=dict)  # a nested model's ends are its caller's tensors
 
     def resolve(self, key: Key) -> Key:
         while key in self.same:
             key = self.same[key]
         return key
+
+    def _note(self, key: Key, tensor: Tensor) -> None:
+        """Keep a tensor that a layer reads, and that its maker has made it."""
+        if tensor.name not in self.tensors:
+            self.tensors[tensor.name] = tensor
+            self.made.setdefault(key[:2], []).append(tensor.name)
 
     def output(self, name: str, key: Key) -> Tensor:
         text = _text(key)
@@ -94,8 +101,8 @@ class _Reader:
                 if not isinstance(node, dict):
                     raise UnknownShapes("written by Keras 2")
                 for key, shape, dtype in _arguments(node):
-                    text = _text(self.resolve((prefix + key[0], key[1], key[2])))
-                    self.tensors.setdefault(text, Tensor(text, shape, dtype))
+                    found = self.resolve((prefix + key[0], key[1], key[2]))
+                    self._note(found, Tensor(_text(found), shape, dtype))
         for layer in body["layers"]:
             self._layer(layer, prefix, entry)
 
@@ -121,7 +128,7 @@ class _Reader:
         kind, config = str(layer["class_name"]), layer["config"]
         standard = not custom_name(layer, is_layer=True)
         shapes = [self._shape(key) for key in arguments]
-        made = [text for text in self.tensors if text.startswith(f"{name}#{call}.")] or [_text((name, call, 0))]
+        made = self.made.get((name, call)) or [_text((name, call, 0))]
         first = made[0]
         if first not in self.tensors:
             shape = output_shape(kind, config, shapes)

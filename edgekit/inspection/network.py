@@ -126,23 +126,21 @@ def peak_bytes(network: Network) -> int | None:
         if size is None:
             return None
         alive[tensor.name] = size
-    peak = sum(alive.values())
+    now = peak = sum(alive.values())
     for position, op in enumerate(network.ops):
         dying = [name for name in dict.fromkeys(op.inputs) if name in alive and last.get(name) == position]
         if op.kind in _IN_PLACE and len(op.outputs) == 1 and dying:
-            alive.pop(dying.pop(0))
+            now -= alive.pop(dying.pop(0))
         for name in op.outputs:
             known = network.tensors.get(name)
             size = known.size_bytes if known else None
             if size is None:
                 return None
+            now += size - alive.get(name, 0)
             alive[name] = size
-        peak = max(peak, sum(alive.values()))
-        for name in dying:
-            alive.pop(name)
-        for name in op.outputs:
-            if name not in last:
-                alive.pop(name, None)
+        peak = max(peak, now)
+        for name in (*dying, *(name for name in op.outputs if name not in last)):
+            now -= alive.pop(name, 0)
     return peak
 
 

@@ -17,7 +17,7 @@ _SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePoo
 _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _FLOATS = {"float32", "float16", "bfloat16", "float64", "int8", "uint8", "int4", "uint4"}
 _SHOWN = 1024  # bytes of weights up to which their values may decide a shape
-_LARGEST_INFERRED = 1 << 31  # protobuf serializes no more, and shape inference serializes
+_VALUES = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
 def read(path: Path) -> Network:
@@ -31,13 +31,15 @@ def read(path: Path) -> Network:
     constants = {tensor.name for tensor in model.graph.initializer}
     typed = {v.name: _tensor(v) for v in (*model.graph.value_info, *model.graph.output, *model.graph.input)}
     tensors = {name: tensor for name, tensor in typed.items() if name not in constants}
+    shapes: dict[str, Any] = {name: shape for name, (shape, _) in weights.items()}
+    shapes |= {name: tensor.shape for name, tensor in tensors.items()}
     ops = tuple(
         Op(
             node.op_type,
             node.name or (node.output[0] if node.output else node.op_type),
             tuple(name for name in node.input if name and name not in constants),
             tuple(name for name in node.output if name),
-            _macs(node, {**{n: s for n, (s, _) in weights.items()}, **{n: t.shape for n, t in tensors.items()}}),
+            _macs(node, shapes),
         )
         for node in model.graph.node
         if node.op_type != "Constant"
@@ -58,17 +60,19 @@ def read(path: Path) -> Network:
 
 
 def _infer(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Add the shapes of all activations, in place, without copying the weights around."""
+    """Add the shapes of all activations, in place; the weights' own numbers go, so that none are copied around."""
+    for tensor in model.graph.initializer:
+        if _is_large(tensor):
+            for values in _VALUES:
+                tensor.ClearField(values)
     bare = onnx.ModelProto()
-    bare.CopyFrom(model) if model.ByteSize() < _LARGEST_INFERRED else None
+    bare.CopyFrom(model)
+    known = {value.name for value in bare.graph.input}
     for tensor in bare.graph.initializer:
-        if math.prod(tensor.dims) * 4 > _SHOWN:
-            tensor.ClearField("raw_data")
-            tensor.ClearField("float_data")
+        if _is_large(tensor) and tensor.name not in known:
             value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            if all(known.name != tensor.name for known in bare.graph.input):
-                bare.graph.input.append(value)
-    kept = [tensor for tensor in bare.graph.initializer if math.prod(tensor.dims) * 4 <= _SHOWN]
+            bare.graph.input.append(value)
+    kept = [tensor for tensor in bare.graph.initializer if not _is_large(tensor)]
     del bare.graph.initializer[:]
     bare.graph.initializer.extend(kept)
     try:
@@ -80,6 +84,10 @@ def _infer(model: onnx.ModelProto) -> tuple[str, ...]:
     for declared, found in zip(model.graph.output, inferred.graph.output, strict=False):
         declared.CopyFrom(found)
     return ()
+
+
+def _is_large(tensor: onnx.TensorProto) -> bool:
+    return bool(math.prod(tensor.dims) * 4 > _SHOWN)
 
 
 def _weights(graphs: list[onnx.GraphProto]) -> dict[str, tuple[tuple[int, ...], str]]:

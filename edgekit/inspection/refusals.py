@@ -11,7 +11,7 @@ from edgekit.inspection.network import Network
 from edgekit.quantize.kernels import DEFAULT_SCHEME, MOVES, SCHEMES
 from edgekit.source import SourceInfo
 from edgekit.source.info import Input
-from edgekit.source.shapes import NO_NUMBERS, is_open, option
+from edgekit.source.shapes import is_open, option, refusal
 from edgekit.target import Output, Target
 
 _SAME_FORMAT_ONLY = {
@@ -72,8 +72,8 @@ def _refused(info: SourceInfo, network: Network, target: Target, format: str) ->
             axes = ", ".join(str(axis) for axis in tensor.dynamic_axes if axis)
             where = f"on axis {axes}" if axes else "on every axis"
             yield f"input {tensor.name!r} has an open size {where}: say it with --shape {option(entry)}"
-        if tensor.dtype in NO_NUMBERS:
-            yield f"input {tensor.name!r} is {tensor.dtype}: export the network behind what turns it into numbers"
+        if problem := refusal(entry):
+            yield problem
     if info.format == "onnx":
         version = int(network.version.removeprefix("opset ") or 0)
         if version < OLDEST_OPSET:

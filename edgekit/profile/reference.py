@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit import arrays
 from edgekit.profile.latency import Job
 from edgekit.runtimes import open_model
 from edgekit.runtimes.agent import read_inputs, synthetic_inputs
@@ -27,12 +27,12 @@ def with_reference(job: Job, inputs: Path | None, seed: int, folder: Path) -> Jo
     """
     session = open_model(job.path, job.format)
     given = job.inputs or inputs
-    arrays = read_inputs(str(given), session.inputs) if given else synthetic_inputs(session.inputs, seed)
-    outputs = session.run(arrays)
+    given_arrays = read_inputs(str(given), session.inputs) if given else synthetic_inputs(session.inputs, seed)
+    outputs = session.run(given_arrays)
     fed, expected = folder / "inputs.npz", folder / "expected.npz"
     folder.mkdir(parents=True)
-    np.savez(fed, **{tensor["name"]: array for tensor, array in zip(session.inputs, arrays, strict=True)})
-    np.savez(expected, **{tensor["name"]: array for tensor, array in zip(session.outputs, outputs, strict=True)})
+    arrays.save(fed, {tensor["name"]: array for tensor, array in zip(session.inputs, given_arrays, strict=True)})
+    arrays.save(expected, {tensor["name"]: array for tensor, array in zip(session.outputs, outputs, strict=True)})
     return replace(job, inputs=fed, expected=expected, tolerance=expected_tolerance(job.path, job.format))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekit import arrays
 from edgekit.convert import onnx_quantized, tflite_quantized
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.lifeline import die_with_parent
@@ -45,7 +46,7 @@ class Trials:
         self.format = format
         self._samples = folder / "held.npz"
         self._candidate = folder / f"candidate.{format}"
-        np.savez(self._samples, allow_pickle=False, **_packed(samples))
+        arrays.save(self._samples, _packed(samples))
         self._pool = _pool()
 
     def __enter__(self) -> Trials:

@@ -19,9 +19,19 @@ READ = "edgekit reads .keras, .h5 (.hdf5), .onnx, .tflite and SavedModel folders
 
 _INSTEAD = {
     ".pb": "Give the SavedModel folder that holds saved_model.pb.",
-    ".pt": "Export it: torch.onnx.export(model, inputs, 'model.onnx').",
-    ".pth": "Export it: torch.onnx.export(model, inputs, 'model.onnx').",
-    ".pkl": "A pickle runs code when it is opened; edgekit does not. Save the model in its library's own format.",
+    ".safetensors": "It holds weights without their network: export the whole model, to ONNX for example.",
+    ".ckpt": "A checkpoint holds weights without their network: export the whole model.",
+}
+_EXPORT = "Save the model in its library's own format."
+_EXPORT_TORCH = (
+    "Export it where it was trained, with an example of its input:\n"
+    "  program = torch.export.export(model.eval(), (torch.zeros(1, 3, 224, 224),))\n"
+    "  torch.export.save(program, 'model.pt2')"
+)
+# A pickle runs code when it is opened; these are never opened.
+_PICKLES = {
+    **dict.fromkeys((".pt", ".pth"), _EXPORT_TORCH),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _EXPORT),
 }
 
 
@@ -38,6 +48,11 @@ def inspect(path: Path, signature: str = "", custom: Path | None = None) -> Sour
         size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
         return _info(path, "saved_model", size, _saved_model(path, signature))
     reader = _READERS.get(path.suffix.lower())
+    if path.suffix.lower() in _PICKLES:
+        raise RecipeError(
+            f"{path} is no kind of model that edgekit reads: a pickle runs code when it is opened.",
+            _PICKLES[path.suffix.lower()],
+        )
     if reader is None:
         raise RecipeError(
             f"{path} is no kind of model that edgekit reads.", _INSTEAD.get(path.suffix.lower(), f"{READ}.")
@@ -71,6 +86,8 @@ def _check_start(path: Path, kind: Format) -> None:
         raise RecipeError(f"{path} is an empty file.", "Copy the model again.")
     if start.startswith(b"version https://git-lfs"):
         raise RecipeError(f"{path} is a Git LFS pointer, not the model.", "Fetch it with: git lfs pull")
+    if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
+        raise RecipeError(f"{path} is a pickle, which runs code when it is opened; edgekit does not.", _EXPORT)
     if kind == "keras" and start.startswith(b"\x89HDF\r\n\x1a\n"):
         raise RecipeError(f"{path} is an HDF5 file.", "Rename it to end in .h5.")
     if kind == "h5" and start.startswith(b"PK"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.source.info import Input
+from edgekit.source.keras_order import check_order
 
 _MODELS = {"Functional", "Sequential", "Model"}
 _LAYER_KEYS = {"layer", "backward_layer", "cell", "cells", "layers"}
@@ -78,6 +79,7 @@ def check(config: Any, path: Path, own: frozenset[str] = frozenset()) -> tuple[s
         raise RecipeError(f"{path} has a configuration nested too deeply to be a model's.") from error
     if foreign:
         _refuse(foreign, path, own)
+    check_order(config, path)
     return tuple(layers)
 
 

@@ -20,7 +20,8 @@ from edgekit.source.keras_config import check, inputs_of
 from edgekit.source.keras_weights import Weights, scan
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
-_MAX_CONFIG_BYTES = 256 << 20
+_MAX_CONFIG_BYTES = 32 << 20  # as text; as objects in memory it is some twenty times that
+_BOMB_BYTES, _BOMB_RATIO = 256 << 20, 50
 _SAVE_AGAIN = "Copy the file again, or save it again with model.save('model.keras')."
 # What zipfile and h5py raised for archives with random bytes overwritten; RuntimeError covers encrypted members.
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
@@ -125,6 +126,11 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     size = sum(member.file_size for member in archive.infolist())
     if size > MAX_BYTES or archive.getinfo(_CONFIG).file_size > _MAX_CONFIG_BYTES:
         raise UnsupportedError(f"{path} unpacks to {size / 1e9:.1f} GB, more than edgekit reads.")
+    if size > _BOMB_BYTES and size > _BOMB_RATIO * path.stat().st_size:
+        raise UnsupportedError(
+            f"{path} unpacks to {size / 1e9:.1f} GB, {size // path.stat().st_size} times its size: no weights do.",
+            _SAVE_AGAIN,
+        )
 
 
 def _parse(config: str | bytes, path: Path) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from edgekit.errors import RecipeError, UnsupportedError
@@ -21,7 +24,18 @@ _T = onnx.TensorProto
 # Tensors of other types (int64 shapes, indices, booleans) are not what anyone calls parameters.
 _PARAMETER_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE, _T.INT8, _T.UINT8}
 DTYPES = {number: name.lower() for name, number in _T.DataType.items()} | {_T.FLOAT: "float32", _T.DOUBLE: "float64"}
+_COMPLEX = {_T.COMPLEX64, _T.COMPLEX128}
+_BLOCK = 1 << 23  # numbers
 _FLOAT_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE}
+
+
+@dataclass(frozen=True)
+class _External:
+    """Where in another file a tensor's numbers lie."""
+
+    path: Path
+    offset: int
+    size_bytes: int
 
 
 def read(path: Path) -> Contents:
@@ -30,6 +44,7 @@ def read(path: Path) -> Contents:
     graphs = list(_graphs(model.graph))
     nodes = [node for graph in graphs for node in graph.node]
     _refuse_custom(model, nodes, path)
+    _check_order(model.graph, frozenset(), path)
     tensors = [tensor for graph in graphs for tensor in _tensors(graph)]
     for tensor in tensors:
         _check_tensor(tensor, path)
@@ -88,6 +103,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
+    yield from (tensor.values for tensor in graph.sparse_initializer)
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
@@ -106,16 +122,41 @@ def _refuse_custom(model: onnx.ModelProto, nodes: list[onnx.NodeProto], path: Pa
         )
 
 
+def _check_order(graph: onnx.GraphProto, outside: Set[str], path: Path) -> None:
+    """Refuse what nothing makes, or makes too late: a circle, or a weight that is missing."""
+    known = {*outside, "", *(value.name for value in graph.input)}
+    known |= {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
+    for node in graph.node:
+        missing = next((name for name in node.input if name not in known), None)
+        if missing is not None:
+            raise RecipeError(
+                f"{path} is damaged: {node.op_type} at {node.name or (node.output[0] if node.output else '')!r} reads "
+                f"{missing!r}, which nothing before it makes.",
+                "Export the model again.",
+            )
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _check_order(inner, known, path)
+        known.update(node.output)
+    missing = next((value.name for value in graph.output if value.name not in known), None)
+    if missing is not None:
+        raise RecipeError(f"{path} is damaged: nothing makes its output {missing!r}.", "Export the model again.")
+
+
 def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
     size = math.prod(tensor.dims)
     if any(dim < 0 for dim in tensor.dims) or size > MAX_BYTES:
         raise RecipeError(f"{path} is damaged: the tensor {tensor.name!r} has the shape {list(tensor.dims)}.")
-    if uses_external_data(tensor):
-        _check_external(tensor, path)
+    external = _check_external(tensor, path) if uses_external_data(tensor) else None
+    if tensor.data_type in _COMPLEX:
+        raise UnsupportedError(
+            f"{path} holds complex numbers in the tensor {tensor.name!r}, which no target computes with.",
+            "Export it with real and imaginary parts as tensors of their own.",
+        )
     if tensor.data_type not in _FLOAT_TYPES:
         return
     try:
-        values = numpy_helper.to_array(tensor, base_dir=str(path.parent))
+        nan = any(bool(np.isnan(block).any()) for block in _blocks(tensor, external))
     except MemoryError:
         raise
     except Exception as error:  # sizes that contradict each other, in numpy's or onnx's words
@@ -123,13 +164,35 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
             f"{path} is damaged: the tensor {tensor.name!r} cannot be read: {error}", "Export the model again."
         ) from error
     # Infinity is a legitimate constant (attention masks); NaN never is.
-    if bool(np.isnan(values.astype(np.float32, copy=False)).any()):
+    if nan:
         raise UnsupportedError(
             f"{path} holds NaN in the tensor {tensor.name!r}.", "The training diverged: take an earlier checkpoint."
         )
 
 
-def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
+def _blocks(tensor: onnx.TensorProto, external: _External | None) -> Iterator[npt.NDArray[Any]]:
+    """Yield a tensor's numbers piece by piece: a gigabyte in a file beside the model takes no memory."""
+    kind, count = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), math.prod(tensor.dims)
+    if external is None and not tensor.HasField("raw_data"):
+        yield numpy_helper.to_array(tensor).astype(np.float32, copy=False)
+        return
+    if external is not None:
+        if external.size_bytes < count * kind.itemsize:
+            raise ValueError(f"{external.size_bytes} bytes are too few for the shape {list(tensor.dims)}")
+        with external.path.open("rb") as stream:
+            stream.seek(external.offset)
+            for at in range(0, count, _BLOCK):
+                piece = stream.read(min(_BLOCK, count - at) * kind.itemsize)
+                yield np.frombuffer(piece, kind).astype(np.float32, copy=False)
+        return
+    flat = np.frombuffer(tensor.raw_data, np.uint8)
+    if flat.size != count * kind.itemsize:
+        raise ValueError(f"{flat.size} bytes are not those of the shape {list(tensor.dims)}")
+    for at in range(0, count, _BLOCK):
+        yield flat.view(kind)[at : at + _BLOCK].astype(np.float32, copy=False)
+
+
+def _check_external(tensor: onnx.TensorProto, path: Path) -> _External:
     try:
         info = ExternalDataInfo(tensor)
         offset, length = int(info.offset or 0), int(info.length or 0)
@@ -145,3 +208,4 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
         raise RecipeError(f"{path} needs its data file {info.location!r}, which is missing.", "Copy both files.")
     if offset < 0 or length < 0 or offset + length > data.stat().st_size:
         raise RecipeError(f"{data} is shorter than {path.name} says (truncated?).", "Copy both files again.")
+    return _External(data, offset, length or data.stat().st_size - offset)

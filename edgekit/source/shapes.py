@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from edgekit.source.info import Input
 Shapes = Mapping[str, tuple[int, ...]]
 OpenShape = tuple[int | None, ...]
 
+_MOST_ELEMENTS = 1 << 30
 NO_NUMBERS = ("string", "complex64", "complex128")
+_HINTS = {
+    "string": "Export the network behind that step: what turns texts into numbers stays in your application.",
+    "complex64": "Export it with real and imaginary parts as inputs of their own.",
+    "complex128": "Export it with real and imaginary parts as inputs of their own.",
+}
 
 
 def parse(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -63,17 +70,27 @@ def require(inputs: Sequence[Input], shapes: Shapes, path: Path, samples: Mappin
     Raises UnsupportedError for inputs that hold no numbers.
     """
     for item in inputs:
-        if item.dtype in NO_NUMBERS:
-            raise UnsupportedError(
-                f"Input {item.name!r} of {path.name} takes {item.dtype} values, not numbers.",
-                "Export the network behind that step: what turns texts into numbers stays in your application.",
-            )
+        sized = Input(item.name, shapes.get(item.name, item.shape), item.dtype)
+        if problem := refusal(sized):
+            raise UnsupportedError(f"{path.name}: {problem}.", _HINTS.get(item.dtype, ""))
         if is_open(item) and item.name not in shapes:
             wanted = option(item, samples.get(item.name))
             raise RecipeError(
                 f"Input {item.name!r} of {path.name} has no fixed size: {_row(item.shape)}.",
                 f"Say at which size it is to run: --shape {wanted}, or shape = {_table(wanted)} under [model].",
             )
+
+
+def refusal(item: Input) -> str:
+    """Say why no target takes such an input, whatever its open sizes; empty where there is no reason."""
+    sizes = [size for size in item.shape or () if size is not None]
+    if item.dtype in NO_NUMBERS:
+        return f"input {item.name!r} takes {item.dtype} values; targets compute with real numbers"
+    if 0 in sizes:
+        return f"input {item.name!r} has a size of 0: {_row(item.shape)}"
+    if math.prod(sizes) > _MOST_ELEMENTS:
+        return f"input {item.name!r} has {math.prod(sizes):.1e} elements, more than any target's memory holds"
+    return ""
 
 
 def is_open(item: Input) -> bool:

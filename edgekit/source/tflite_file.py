@@ -138,6 +138,17 @@ def is_quantized(model: Any) -> bool:
     )
 
 
+def _read_too_early(graph: Any) -> str:
+    """Return the name of a tensor that an op reads and a later one makes; empty where there is none."""
+    made_by_nobody_yet = {int(end) for op in graph.operators or () for end in entries(op.outputs)}
+    for op in graph.operators or ():
+        late = [end for end in entries(op.inputs) if end in made_by_nobody_yet and not graph.tensors[end].isVariable]
+        if late:
+            return text_of(graph.tensors[late[0]].name)
+        made_by_nobody_yet.difference_update(int(end) for end in entries(op.outputs))
+    return ""
+
+
 def _problem(model: Any) -> str:
     """Return what is wrong with the indices and sizes, or an empty text."""
     if not model.subgraphs or not model.operatorCodes or not model.buffers:
@@ -158,4 +169,6 @@ def _problem(model: Any) -> str:
                 return "an operator points at what is not there"
         if not all(0 <= end < count for end in (*graph.inputs, *graph.outputs)):
             return "an input or output points at what is not there"
+        if late := _read_too_early(graph):
+            return f"an operator reads the tensor {late!r} before it is made"
     return ""

@@ -16,9 +16,10 @@ import onnx_networks
 import pytest
 from onnx_networks import Network
 
+from edgekit import arrays
 from edgekit.artifact import TensorSpec
 from edgekit.convert import onnx_converter, onnx_file, onnx_tflite
-from edgekit.convert.finish import load_arrays, reference_of, save_arrays
+from edgekit.convert.finish import reference_of
 from edgekit.convert.onnx_layout import images
 from edgekit.convert.package import tensor_specs
 from edgekit.dataset import Dataset, Preprocess
@@ -45,7 +46,7 @@ def convert(source: Path, out: Path, tolerance: float = 1e-4) -> dict[str, Any]:
         given[spec["name"]] = (random.normal(size=shape) if floats else random.integers(0, 50, shape)).astype(
             spec["dtype"]
         )
-    save_arrays(out / "given.npz", given)
+    arrays.save(out / "given.npz", given)
     return onnx_tflite.run(
         out=out, progress=lambda done, text: None, model=out / "model.onnx", inputs=out / "given.npz",
         tolerance=tolerance,
@@ -87,7 +88,7 @@ def test_a_network_computes_the_same_in_tflite(make: Make, layouts: dict[str, li
     assert [spec["name"] for spec in session.outputs] == [spec.name for spec in ours[1]]
 
     # the hand-off: what the file is fed with from now on, and what it has to answer
-    given, fed = load_arrays(tmp_path / "out/given.npz"), load_arrays(tmp_path / "out/inputs.npz")
+    given, fed = arrays.load(tmp_path / "out/given.npz"), arrays.load(tmp_path / "out/inputs.npz")
     for name, array in given.items():
         np.testing.assert_array_equal(fed[name], array.transpose(0, 2, 3, 1) if name in layouts else array)
     answers = reference_of(tmp_path / "out/model.tflite", "tflite", fed)
