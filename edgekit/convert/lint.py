@@ -14,7 +14,8 @@ from ai_edge_litert.tools import flatbuffer_utils
 from edgekit.convert import lint_tensorrt
 from edgekit.errors import RecipeError
 
-OLDEST_OPSET = 13
+OLDEST_OPSET = 13  # of a file that is shipped: per-channel DequantizeLinear
+OLDEST_READ = 7  # of a user's float file: where onnx's own version converter begins
 _FLOAT = schema.TensorType.FLOAT32
 _INTEGER_INPUTS = (schema.TensorType.INT32, schema.TensorType.INT64)  # token ids: not quantized values
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import onnx.version_converter
 import onnxslim  # type: ignore[import-untyped]
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from edgekit.convert.lint import OLDEST_OPSET, OLDEST_READ
 from edgekit.convert.onnx_fusions import fuse_global_average, fuse_hard_sigmoid
 from edgekit.convert.onnx_names import canonical, sort_nodes
 from edgekit.errors import StageError, UnsupportedError
 
-OLDEST_OPSET = 13  # per-channel DequantizeLinear
+_RAISED_TO = 18  # what the Keras converter writes, so that all later steps are tested on it
+_IR_WITH_FREE_INITIALIZERS = 8  # before 4, each had to be an input too, and the version converter would miss them
 
 
 def from_onnx(path: Path, *, as_is: bool = False) -> bytes:
     """Return a user's .onnx checked, with batch 1, every shape and the weights inside; simplified unless ``as_is``.
 
-    Raises UnsupportedError for a dynamic dimension besides the batch or an opset below 13, StageError for a file
-    that is not valid ONNX.
+    An opset below 13 is raised. Raises UnsupportedError for a dynamic dimension besides the batch or an opset that
+    is too old, StageError for a file that is not valid ONNX.
     """
     try:
         proto = onnx.load(str(path))
@@ -30,14 +33,24 @@ def from_onnx(path: Path, *, as_is: bool = False) -> bytes:
         raise StageError(f"{path.name} cannot be read as ONNX: {error}") from error
     version = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if version < OLDEST_OPSET:
-        raise UnsupportedError(
-            f"{path.name} uses opset {version}; at least {OLDEST_OPSET} is needed",
-            "Export it again with a newer opset, or raise it with onnx.version_converter.",
-        )
+        proto = _raised(proto, version, path.name, as_is)
     _fix_batch(proto)
     if as_is:
         return serialize(onnx.shape_inference.infer_shapes(proto, data_prop=True))
     return finish(proto)
+
+
+def _raised(proto: onnx.ModelProto, version: int, name: str, as_is: bool) -> onnx.ModelProto:
+    """Return the model in an opset that later steps know. Raises UnsupportedError where that cannot be done."""
+    least = OLDEST_OPSET if as_is else OLDEST_READ
+    hint = "Export it again with a newer opset."
+    if version < least:
+        raise UnsupportedError(f"{name} uses opset {version}; at least {least} is needed", hint)
+    proto.ir_version = max(proto.ir_version, _IR_WITH_FREE_INITIALIZERS)
+    try:
+        return onnx.version_converter.convert_version(proto, _RAISED_TO)
+    except (onnx.version_converter.ConvertError, RuntimeError) as error:
+        raise UnsupportedError(f"{name} uses opset {version}, which cannot be raised: {error}", hint) from error
 
 
 def float16(content: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgekit.convert.lint import OLDEST_OPSET, lint
+from edgekit.convert.lint import OLDEST_OPSET, OLDEST_READ, lint
 from edgekit.inspection.keras_ops import becomes
 from edgekit.inspection.network import Network
 from edgekit.quantize.kernels import DEFAULT_SCHEME, MOVES, SCHEMES
@@ -76,8 +76,9 @@ def _refused(info: SourceInfo, network: Network, target: Target, format: str) ->
             yield problem
     if info.format == "onnx":
         version = int(network.version.removeprefix("opset ") or 0)
-        if version < OLDEST_OPSET:
-            yield f"opset {version} is older than {OLDEST_OPSET}: export it again with a newer one"
+        oldest = OLDEST_OPSET if network.quantized else OLDEST_READ
+        if version < oldest:
+            yield f"opset {version} is older than {oldest}: export it again with a newer one"
         named: dict[str, list[str]] = {}
         for op in network.ops:
             if op.kind in target.refuses:

@@ -81,9 +81,35 @@ def test_files_that_are_not_onnx_are_told(tmp_path: Path) -> None:
 
 def test_an_old_opset_is_refused(tmp_path: Path) -> None:
     proto = onnx_graphs.detector()
-    proto.opset_import[0].version = 11
-    with pytest.raises(UnsupportedError, match="opset 11"):
+    proto.opset_import[0].version = 6
+    with pytest.raises(UnsupportedError, match="opset 6"):
         from_onnx(onnx_graphs.save(proto, tmp_path))
+
+
+def test_an_opset_before_13_is_raised(tmp_path: Path) -> None:
+    """As exporters wrote it before 2018: weights are inputs too, axes attributes, Clip's limits, and IR version 3."""
+    random = np.random.default_rng(0)
+    constants = [onnx.numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+                 for name, shape in (("w", (4, 3, 3, 3)), ("m", (4, 2)))]  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Clip", ["c"], ["r"], min=0.0, max=6.0),
+        helper.make_node("ReduceMean", ["r"], ["s"], axes=[2, 3], keepdims=1),
+        helper.make_node("Squeeze", ["s"], ["f"], axes=[2, 3]),
+        helper.make_node("MatMul", ["f", "m"], ["d"]),
+        helper.make_node("Softmax", ["d"], ["y"], axis=1),
+    ]
+    values = {"x": (1, 3, 8, 8), "w": (4, 3, 3, 3), "m": (4, 2)}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in values.items()]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 7)], ir_version=3)
+    image = random.standard_normal((1, 3, 8, 8)).astype(np.float32)
+    raised = from_onnx(onnx_graphs.save(proto, tmp_path))
+    assert onnx.load_from_string(raised).opset_import[0].version >= 13
+    np.testing.assert_allclose(
+        run(raised, tmp_path, image), run(proto.SerializeToString(), tmp_path, image), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_layer_norm_passes_shape_inference(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cut_graphs
 import numpy as np
 import onnx
-import onnx_graphs
 import pytest
 
 from edgekit.prune.cost import Macs
@@ -23,7 +23,7 @@ from edgekit.prune.selection import select
 
 def smooth_samples(network: Network, count: int, seed: int = 5) -> dict[str, np.ndarray]:
     """Images with neighbours alike, as those of the world are."""
-    found = onnx_graphs.samples(network, count, seed)
+    found = cut_graphs.samples(network, count, seed)
     for name, array in found.items():
         for axis in range(2, array.ndim):
             array = array + np.roll(array, 1, axis) + np.roll(array, 2, axis)
@@ -33,8 +33,8 @@ def smooth_samples(network: Network, count: int, seed: int = 5) -> dict[str, np.
 
 @pytest.mark.parametrize("name", ["residual", "flattened", "transformer", "sequence", "channels_last", "multiplied"])
 def test_a_walk_computes_what_the_whole_network_does(name: str, tmp_path: Path) -> None:
-    network = onnx_graphs.network(name, tmp_path)
-    inputs = onnx_graphs.samples(network, 3)
+    network = cut_graphs.network(name, tmp_path)
+    inputs = cut_graphs.samples(network, 3)
     stops = [node.name for node in network.nodes if window_of(network, node)]
     seen = []
 
@@ -55,7 +55,7 @@ def test_a_walk_computes_what_the_whole_network_does(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["chain", "residual", "flattened", "depthwise", "branches", "transformer", "sequence"])
 def test_the_repair_brings_the_outputs_nearer(name: str, tmp_path: Path) -> None:
-    network = onnx_graphs.network(name, tmp_path)
+    network = cut_graphs.network(name, tmp_path)
     graph = analyze(network)
     inputs, unseen = smooth_samples(network, 48), smooth_samples(network, 16, 77)
     ranking = IMPORTANCE["reconstruction"](network, graph, inputs, 0)
@@ -75,7 +75,7 @@ def test_the_repair_brings_the_outputs_nearer(name: str, tmp_path: Path) -> None
 def test_a_channel_that_others_predict_costs_least(tmp_path: Path) -> None:
     """Two twins of one channel: either may go, for the other takes over its weights; both may not."""
     path = tmp_path / "twins.onnx"
-    model = onnx_graphs.GRAPHS["chain"](onnx_graphs.Graph())
+    model = cut_graphs.GRAPHS["chain"](cut_graphs.Graph())
     kernel = next(item for item in model.graph.initializer if list(item.dims) == [16, 3, 3, 3])
     bias = next(item for item in model.graph.initializer if list(item.dims) == [16])
     weights, shifts = onnx.numpy_helper.to_array(kernel).copy(), onnx.numpy_helper.to_array(bias).copy()
@@ -83,10 +83,10 @@ def test_a_channel_that_others_predict_costs_least(tmp_path: Path) -> None:
     kernel.CopyFrom(onnx.numpy_helper.from_array(weights, kernel.name))
     bias.CopyFrom(onnx.numpy_helper.from_array(shifts, bias.name))
     onnx.save(model, path)
-    network = read(onnx_graphs.from_onnx(path))
+    network = read(cut_graphs.from_onnx(path))
     graph = analyze(network)
 
-    found = IMPORTANCE["reconstruction"](network, graph, onnx_graphs.samples(network, 32), 0)
+    found = IMPORTANCE["reconstruction"](network, graph, cut_graphs.samples(network, 32), 0)
 
     block = next(block for block in graph.blocks if block.layers == ("first",))
     scores = found[list(block.units)]
@@ -97,9 +97,9 @@ def test_a_channel_that_others_predict_costs_least(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", sorted(IMPORTANCE))
 def test_every_method_ranks_every_unit_alike_twice(method: str, tmp_path: Path) -> None:
-    network = onnx_graphs.network("residual", tmp_path)
+    network = cut_graphs.network("residual", tmp_path)
     graph = analyze(network)
-    inputs = onnx_graphs.samples(network, 8)
+    inputs = cut_graphs.samples(network, 8)
     one, two = (IMPORTANCE[method](network, graph, inputs, 3) for _ in range(2))
     assert one.shape == (graph.unit_count,)
     assert np.isfinite(one).all()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cut_graphs
 import numpy as np
 import onnx
-import onnx_graphs
 import pytest
 from project import edgekit, report_of
 
@@ -48,9 +48,9 @@ names = ["x86-64"]
 def prepared(folder: Path, name: str, samples: int = 48) -> Path:
     """Write a network and its samples; return the network's file."""
     folder.mkdir(exist_ok=True)
-    onnx.save(onnx_graphs.GRAPHS[name](onnx_graphs.Graph()), folder / "model.onnx")
+    onnx.save(cut_graphs.GRAPHS[name](cut_graphs.Graph()), folder / "model.onnx")
     for part, count, seed in (("calibration", samples, 1), ("test", 24, 2)):
-        images = np.random.default_rng(seed).standard_normal((count, 3, onnx_graphs.SIZE, onnx_graphs.SIZE))
+        images = np.random.default_rng(seed).standard_normal((count, 3, cut_graphs.SIZE, cut_graphs.SIZE))
         np.savez(folder / f"{part}.npz", x=images.astype(np.float32))
     return folder / "model.onnx"
 

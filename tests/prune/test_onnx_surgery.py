@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cut_graphs
 import numpy as np
-import onnx_graphs
 import pytest
 
 from edgekit.prune.cost import Macs
@@ -40,17 +40,17 @@ CUT = {  # the layers whose channels may go, and those that stay
 
 
 def test_every_graph_is_listed() -> None:
-    assert set(CUT) == set(onnx_graphs.GRAPHS)
+    assert set(CUT) == set(cut_graphs.GRAPHS)
 
 
-@pytest.mark.parametrize("name", sorted(onnx_graphs.GRAPHS))
+@pytest.mark.parametrize("name", sorted(cut_graphs.GRAPHS))
 def test_cut_network_equals_the_original_with_dead_channels_zeroed(name: str, tmp_path: Path) -> None:
-    network = onnx_graphs.network(name, tmp_path)
+    network = cut_graphs.network(name, tmp_path)
     graph = analyze(network)
     ranking = np.random.default_rng(3).random(graph.unit_count)
     selection = select(graph, ranking, Macs(), 0.4, round_to=2, min_channels=2, max_layer_cut=0.6)
     kept = selection.mask(graph)
-    inputs = onnx_graphs.samples(network)
+    inputs = cut_graphs.samples(network)
 
     cut = surgery.pruned(network, graph, kept)
 
@@ -64,9 +64,9 @@ def test_cut_network_equals_the_original_with_dead_channels_zeroed(name: str, tm
     assert smaller.parameters == selection.params_after
 
 
-@pytest.mark.parametrize("name", sorted(onnx_graphs.GRAPHS))
+@pytest.mark.parametrize("name", sorted(cut_graphs.GRAPHS))
 def test_layers_that_may_go_and_those_that_stay(name: str, tmp_path: Path) -> None:
-    graph = analyze(onnx_graphs.network(name, tmp_path))
+    graph = analyze(cut_graphs.network(name, tmp_path))
     free = {layer for block in graph.blocks for layer in block.layers}
     whole = {item.layer for item in graph.frozen if " of " not in item.reason.split(":")[0]}
     assert (free, whole & CUT[name][1]) == CUT[name]
