@@ -174,8 +174,22 @@ def _report(
         check=prepared.recipe.check,
         test_samples=prepared.test_samples,
         calibration_samples=prepared.calibration_samples,
-        warnings=[*prepared.plan.notes, *pruning_record.notes(outcome), *_likeness(outcome)],
+        warnings=[
+            *prepared.plan.notes,
+            *pruning_record.notes(outcome),
+            *_likeness(outcome),
+            *_layouts(prepared.plan, outcome),
+        ],
     )
+
+
+def _layouts(planned: steps.BuildPlan, outcome: pipeline.Outcome) -> list[str]:
+    made = [entry for name, entry in outcome.entries.items() if planned.steps[name].function == _FROM_ONNX]
+    changed = {name: pair for entry in made for name, pair in entry.result["layouts"].items()}
+    return [
+        f"The .tflite files take {name!r} as {file}, the .onnx model takes it as {model}: model.json says so too."
+        for name, (model, file) in changed.items()
+    ]
 
 
 def _likeness(outcome: pipeline.Outcome) -> list[str]:

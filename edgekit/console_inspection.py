@@ -120,6 +120,13 @@ def _targets(answers: tuple[Answer, ...]) -> Table:
 
 
 def _answer(answer: Answer) -> str:
+    layouts = "".join(
+        f"\n[yellow]{_plain(name)} is taken as {file}, not {model}[/]" for name, (model, file) in answer.layouts.items()
+    )
+    return _taken(answer) + layouts
+
+
+def _taken(answer: Answer) -> str:
     if answer.refused:
         lines = [f"[red]refused[/]: {_plain(line)}" for line in answer.refused[:_REFUSALS_SHOWN]]
         more = len(answer.refused) - _REFUSALS_SHOWN

@@ -57,10 +57,13 @@ class Preprocess:
         return set(self.mean) == {0.0} and set(self.scale) == {1.0}
 
     def apply(self, pixels: Array) -> Array:
-        """pixels: (..., C) of any numeric type; returns float32 unless nothing is to be done to integers."""
+        """pixels: (..., C) or (..., C, H, W) of any numeric type; returns float32, or integers left as they are."""
         if self.is_identity and np.issubdtype(pixels.dtype, np.integer):
             return pixels
         mean, scale = np.array(self.mean, np.float32), np.array(self.scale, np.float32)
+        channels = max(mean.size, scale.size)
+        if channels > 1 and pixels.ndim >= 3 and pixels.shape[-1] != channels == pixels.shape[-3]:
+            mean, scale = mean.reshape(-1, 1, 1), scale.reshape(-1, 1, 1)
         result: Array = (pixels.astype(np.float32) - mean) * scale
         return result
 

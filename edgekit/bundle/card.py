@@ -70,10 +70,15 @@ def card(origin: Origin, target: TargetReport, variant: Variant, manifest: dict[
 def _tensors(title: str, tensors: Sequence[dict[str, Any]]) -> list[str]:
     rows = [
         f"| {text(tensor['name'])} | {figures.TIMES.join(map(str, tensor['shape']))} | {tensor['dtype']} | "
-        f"{tensor['layout'] or '-'} | {_quantization(tensor['quantization'])} |"
+        f"{_layout(tensor)} | {_quantization(tensor['quantization'])} |"
         for tensor in tensors
     ]
     return [f"| {title} | Shape | Type | Layout | Quantization |", "|---|---|---|---|---|", *rows]
+
+
+def _layout(tensor: dict[str, Any]) -> str:
+    other = tensor.get("source_layout")
+    return f"{tensor['layout']}; the source model's is {other}" if other else tensor["layout"] or "-"
 
 
 def _quantization(found: dict[str, Any] | None) -> str:

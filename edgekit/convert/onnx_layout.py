@@ -36,7 +36,7 @@ def images(proto: onnx.ModelProto) -> dict[str, Shape]:
     found = {}
     for value in proto.graph.input:
         dims = value.type.tensor_type.shape.dim
-        shape = tuple(int(dim.dim_value) for dim in dims)
+        shape = tuple(int(dim.dim_value) or (axis == 0) for axis, dim in enumerate(dims))  # an open batch becomes 1
         if value.name in constants or len(shape) != 4 or min(shape) < 1 or not _is_image(value.name, readers, outputs):
             continue
         there = tuple(shape[axis] for axis in TO_NHWC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Shape = tuple[int | None, ...]
@@ -64,7 +65,10 @@ class Op:
 
 @dataclass(frozen=True)
 class Network:
-    """``tensors``: every activation by name. ``quantized``: what in it is, in words; empty for a float network."""
+    """``tensors``: every activation by name. ``quantized``: what in it is, in words; empty for a float network.
+
+    ``images``: the inputs that a .tflite made of it takes channels last, with their shapes there.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -76,6 +80,7 @@ class Network:
     version: str = ""
     custom_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    images: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def histogram(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.shape_inference import InferenceError
 
+from edgekit.convert.onnx_layout import images
 from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, elements, image_layout, times
 from edgekit.source.onnx_file import QUANTIZED, dim_size, dtype_name
 
@@ -56,6 +57,7 @@ def read(path: Path) -> Network:
         f"opset {next((e.version for e in model.opset_import if e.domain in ('', 'ai.onnx')), 0)}",
         tuple(sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})),
         notes,
+        images(model),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgekit.convert.lint import OLDEST_OPSET, OLDEST_READ, lint
+from edgekit.convert.onnx_tflite_ops import CONVERTED
 from edgekit.inspection.keras_ops import becomes
 from edgekit.inspection.network import Network
 from edgekit.quantize.kernels import DEFAULT_SCHEME, MOVES, SCHEMES
@@ -29,6 +30,7 @@ class Answer:
     """What one target makes of one format. ``refused``: one sentence for each op or input that cannot go there.
 
     ``float_ops``: how many ops of each kind stay float32 beside int8 ones, and ``reasons`` for some of them.
+    ``layouts``: the inputs that its file takes in another layout, as [the model's, the file's].
     """
 
     target: str
@@ -37,6 +39,7 @@ class Answer:
     refused: tuple[str, ...]
     float_ops: dict[str, int]
     reasons: dict[str, str]
+    layouts: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def takes(self) -> bool:
@@ -56,6 +59,7 @@ def answers(info: SourceInfo, network: Network, targets: list[Target]) -> tuple[
                 Answer(
                     target.name, format, first[format].precision, refused, kept,
                     {kind: reasons[kind] for kind in kept if kind in reasons},
+                    dict.fromkeys(network.images, ("NCHW", "NHWC")) if format == "tflite" and not refused else {},
                 )
             )  # fmt: skip
     return tuple(found)
@@ -86,6 +90,9 @@ def _refused(info: SourceInfo, network: Network, target: Target, format: str) ->
         for kind, places in named.items():
             more = f" and {len(places) - 1} more" if len(places) > 1 else ""
             yield f"{kind} at {places[0]!r}{more}: {target.primary.runtime} has no such operator"
+        for kind in sorted({op.kind for op in network.ops} - CONVERTED if format == "tflite" else ()):
+            place = next(op.name for op in network.ops if op.kind == kind)
+            yield f"{kind} at {place!r}: TFLite has no form of it"
     rules = [rule for rule in target.lint if rule not in _REPAIRED and rule != "opset_min_13"]
     if info.format == format:
         for finding in lint(info.path, format, rules):
@@ -97,6 +104,8 @@ def _float_ops(info: SourceInfo, network: Network, output: Output) -> dict[str, 
     """Count the ops that have no int8 form worth using there; empty for a float file, or one quantized already."""
     if not output.precision.startswith("int8") or network.quantized:
         return {}
+    if (info.format, output.format) == ("onnx", "tflite"):
+        return {}  # what the converter makes of an op shows in its file only
     scheme = SCHEMES[_scheme(output)]
     own = info.format in ("onnx", "tflite")
     counts: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from edgekit.artifact import TensorSpec
 from edgekit.convert import onnx_converter, onnx_file, onnx_tflite
 from edgekit.convert.finish import reference_of
 from edgekit.convert.onnx_layout import images
+from edgekit.convert.onnx_tflite_ops import CONVERTED
 from edgekit.convert.package import tensor_specs
 from edgekit.dataset import Dataset, Preprocess
 from edgekit.errors import DependencyError, RecipeError, StageError, UnsupportedError
@@ -190,6 +192,22 @@ def test_samples_of_either_layout_feed_either_file() -> None:
         np.testing.assert_array_equal(data.inputs(1, [first])["image"], pixels[1:2].transpose(0, 3, 1, 2))
     with pytest.raises(RecipeError, match="takes"):
         Dataset(Path("x.npz"), PLAIN, arrays={"x": pixels}).inputs(0, [TensorSpec("image", (1, 5, 4, 3), "float32")])
+
+
+def test_each_channel_has_its_own_mean_in_either_layout() -> None:
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    own = Preprocess(size=None, color="rgb", mean=(1.0, 2.0, 3.0), scale=(0.5, 1.0, 2.0))
+    np.testing.assert_array_equal(own.apply(pixels.transpose(2, 0, 1)).transpose(1, 2, 0), own.apply(pixels))
+    np.testing.assert_array_equal(own.apply(pixels)[..., 2], (pixels[..., 2] - np.float32(3)) * 2)
+
+
+@real
+@pytest.mark.slow
+def test_inspect_knows_what_the_converter_has_a_form_of() -> None:
+    registry = importlib.import_module("onnx2tf.tflite_builder.op_registry")
+    assert CONVERTED - {"Constant"} <= set(registry.get_supported_onnx_ops())
+    left_out = set(registry.get_supported_onnx_ops()) - CONVERTED
+    assert all(name.startswith(("Q", "Random", "Bernoulli", "String")) for name in left_out)
 
 
 def test_random_inputs_are_like_the_samples() -> None:

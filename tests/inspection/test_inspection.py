@@ -66,6 +66,11 @@ def test_an_onnx_network(tmp_path: Path) -> None:
     assert "softmax" in found.task.why
     assert answer(found, "jetson-orin-nano", "onnx") == ()
     assert answer(found, "pixel-8", "tflite") == ()
+    layouts = {item.target: item.layouts for item in found.targets}
+    assert layouts["pixel-8"] == {"image": ("NCHW", "NHWC")}
+    assert layouts["jetson-orin-nano"] == {}
+    random = seen(write(tmp_path / "r.onnx", {"probabilities": (1, 10)}, last="Bernoulli"))
+    assert "Bernoulli at 'probabilities': TFLite has no form of it" in answer(random, "pixel-8", "tflite")
     orin = next(item for item in found.targets if item.target == "jetson-orin-nano")
     assert orin.float_ops["Softmax"] == 1
     assert "int8 softmax" in orin.reasons["Softmax"]

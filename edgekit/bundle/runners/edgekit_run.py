@@ -96,8 +96,8 @@ def fitted(sample: Any, tensor: dict[str, Any], how: dict[str, Any]) -> Any:
     mean, scale = np.array(how["mean"], np.float32), np.array(how["scale"], np.float32)
     array = sample if not mean.any() and (scale == 1).all() else (sample.astype(np.float32) - mean) * scale
     array = array[np.newaxis] if array.ndim < len(tensor["shape"]) else array
-    if tensor["layout"] == "NCHW" and list(array.shape[1:]) != tensor["shape"][1:]:
-        array = array.transpose(0, 3, 1, 2)
+    if tensor["layout"] in ("NCHW", "NHWC") and list(array.shape[1:]) != tensor["shape"][1:]:
+        array = array.transpose((0, 3, 1, 2) if tensor["layout"] == "NCHW" else (0, 2, 3, 1))
     dtype, quantized = np.dtype(tensor["dtype"]), tensor["quantization"]
     if quantized and dtype.kind in "iu":
         limits = np.iinfo(dtype)
