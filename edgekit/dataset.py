@@ -121,8 +121,24 @@ class Dataset:
 
     def stacked(self, specs: Sequence[TensorSpec]) -> dict[str, Array]:
         """Return all samples in memory, for training: every input as (N, ...)."""
-        samples = list(self.batches(specs))
-        return {spec.name: np.concatenate([sample[spec.name] for sample in samples]) for spec in specs}
+        first = self.inputs(0, specs)
+        found = {name: np.empty((len(self), *array.shape[1:]), array.dtype) for name, array in first.items()}
+        for index, sample in enumerate(self.batches(specs)):
+            for name, array in sample.items():
+                found[name][index] = array[0]
+        return found
+
+    def spread(self, count: int) -> Dataset:
+        """Return at most ``count`` of the samples, evenly spread over all."""
+        if count >= len(self):
+            return self
+        chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
+        truth = self.truth
+        if truth is not None:
+            truth = [truth[i] for i in chosen] if isinstance(truth, list) else truth[chosen]
+        arrays = {name: array[chosen] for name, array in self.arrays.items()}
+        files = [self.files[i] for i in chosen] if self.files else ()
+        return Dataset(self.origin, self.preprocess, files, arrays, truth, self.classes)
 
     def name(self, index: int) -> str:
         return self.files[index].name if self.files else f"{self.origin.name}[{index}]"

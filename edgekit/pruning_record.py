@@ -28,10 +28,10 @@ def summary(outcome: Outcome) -> data.PruneSummary | None:
 
 
 def notes(outcome: Outcome) -> list[str]:
-    """Return what the user should know of how channels were priced."""
+    """Return what the user should know of how channels were priced, and of what time or memory left no room for."""
     timed = outcome.entries[COSTS].result["notes"] if COSTS in outcome.entries else []
-    note = outcome.entries[PRUNE].result.get("cost_note", "") if PRUNE in outcome.entries else ""
-    return [*timed, *([note] if note else [])]
+    said = outcome.entries[PRUNE].result.get("notes", []) if PRUNE in outcome.entries else []
+    return [*timed, *said]
 
 
 def write_checkpoint(outcome: Outcome, model: Path, place: BuildFolder) -> list[Path]:

@@ -27,6 +27,7 @@ from edgekit.prune.importance import IMPORTANCE
 from edgekit.prune.latency.aim import largest_share_for
 from edgekit.prune.latency.stage import cost_named, predictions
 from edgekit.prune.losses import teaching
+from edgekit.prune.pace import affordable_epochs, affordable_samples
 from edgekit.prune.recovery import RecoverySettings
 from edgekit.prune.signature import Arrays, input_names, output_shapes
 from edgekit.prune.thinning import Thinning
@@ -50,6 +51,7 @@ class _Class:
     classes: Sequence[str]
     by: str
     samples: int
+    notes: tuple[str, ...] = ()
 
 
 def run(
@@ -71,13 +73,15 @@ def run(
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
     ready = _class(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
+    if settings["keep_macs"] == "auto":
+        ready = _paced(ready, settings, work)
     cutter, facts = (None, {}) if student else _cutter(ready, settings, costs, precisions, work, progress)
     controls = _controls(ready, settings, work, progress)
     school = replace(ready.school, judge=_judge(ready, controls, task, aim))
     if cutter is None:
         assert student is not None
         found = [_taught_student(student, ready.original, school, settings, work, progress)]
-        facts = {"frozen": [], "widths": [], "target_reached": True, "cost": ""}
+        facts = {"frozen": [], "widths": [], "target_reached": True, "cost": "", "notes": []}
         facts |= {"macs_before": analyze(ready.original).macs(), "macs_after": found[0].macs}
     else:
         cutter.school = school
@@ -91,6 +95,7 @@ def run(
     return {
         **facts,
         **best.thinned,
+        "notes": [*facts["notes"], *ready.notes],
         "recovery": ready.by if settings["epochs"] else "none",
         "recovery_epochs": best.epochs,
         "best_epoch": best.best_epoch,
@@ -141,6 +146,7 @@ def _class(
         dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
         labelled=labelled, classes=dataset["classes"],
     )  # fmt: skip
+    there, samples = len(samples), samples.spread(affordable_samples(_specs(original)))
     inputs = samples.stacked(_specs(original))
     progress(0.02, f"{len(samples)} samples to learn from")
     learned = teaching(original, inputs, samples, labelled, task, adapter, model)
@@ -155,7 +161,23 @@ def _class(
     )  # fmt: skip
     alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
     by = f"{learned.source_text} + distillation" if learned.loss else alone
-    return _Class(original, inputs, school, _as_truth(truth), samples.classes, by, len(split.train))
+    notes = (f"Of {there} training samples {len(samples)} were used, what 4 GB hold.",) if len(samples) < there else ()
+    return _Class(original, inputs, school, _as_truth(truth), samples.classes, by, len(split.train), notes)
+
+
+def _paced(ready: _Class, settings: dict[str, Any], work: Path) -> _Class:
+    """Let a search train for fewer epochs where the control and a first amount would not fit into its minutes."""
+    wanted = settings["epochs"]
+    epochs = affordable_epochs(
+        ready.original, ready.school.lesson.inputs, wanted=wanted, batch=settings["batch"],
+        networks=amount.FIRST + (settings["seeds"] if settings["control"] else 0), minutes=settings["minutes"],
+        memo=work / "epochs.json",
+    )  # fmt: skip
+    if epochs >= wanted:
+        return ready
+    note = f"{wanted} epochs would take longer than {settings['minutes']:g} minutes: pruning trained for {epochs}."
+    school = replace(ready.school, settings=replace(ready.school.settings, epochs=epochs))
+    return replace(ready, school=school, notes=(*ready.notes, note))
 
 
 def _as_truth(truth: list[Any] | None) -> Any:
@@ -216,7 +238,7 @@ def _cutter(
     return cutter, {
         "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
         "cost": cost.name,
-        "cost_note": note,
+        "notes": [note] if note else [],
     }
 
 
