@@ -76,7 +76,7 @@ def run(
     return {
         "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
         "cost": cost.name,
-        "cost_note": note,
+        "notes": [note] if note else [],
         "macs_before": graph.macs(),
         "macs_after": best.selection.macs_after if best else graph.macs(),
         "parameters_before": network.parameters,
