@@ -119,7 +119,7 @@ class Pruning:
             "adapter": File(task.adapter) if learns and task.adapter else None,
             "teacher": File(table.teacher) if table.teacher else None,
             "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS)
-            | {"control": self.has_control, "importance": self._importance()},
+            | {"control": self.has_control, "importance": self._importance(), "moved_share": table.steps_moved},
             "aim": self._aim(),
         }
 

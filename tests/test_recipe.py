@@ -7,6 +7,7 @@ import pytest
 
 from edgekit import recipe
 from edgekit.errors import RecipeError
+from edgekit.recipe_prune import PruneTable
 
 SAMPLES = Path(__file__).parents[1] / "sample_models"
 
@@ -188,3 +189,9 @@ def test_tolerances_of_a_target_that_is_not_built_are_a_mistake(tmp_path: Path) 
     text = LEAST.replace(', "boards/own.toml"', "") + "[check.targets.raspbery-pi-4]\nsize_percent = 1\n"
     [line] = mistakes(tmp_path, text)
     assert "'raspbery-pi-4' is none of the recipe's targets: raspberry-pi-4" in line
+
+
+def test_images_move_in_long_recoveries_alone() -> None:
+    assert PruneTable().steps_moved == 0.0
+    assert PruneTable(epochs=24).steps_moved == 1.0
+    assert PruneTable(epochs=40, moved_share=0.25).steps_moved == 0.25

@@ -48,7 +48,7 @@ class RecoverySettings:
     seed: int = 0
     ema: bool = False
     mixed_share: float = 0.5
-    moved_share: float = 0.0  # 0.5 lost 0.9 points of mAP on 150 scenes and 10 epochs
+    moved_share: float = 0.0
     symmetric: bool = False
     patience: int = 0
 
