@@ -34,7 +34,7 @@ def taught(folder: Path, student: Path | None, teacher: Path | None) -> dict[str
     np.savez(folder / "samples.npz", x=samples)
     for name in ("out", "work"):
         (folder / name).mkdir()
-    table = PruneTable(epochs=2, batch=8, cost="macs", min_channels=8, round_to=8)
+    table = PruneTable(importance="taylor", moved_share=0.0, epochs=2, batch=8, cost="macs", min_channels=8, round_to=8)
     return worker.run(
         "edgekit.prune.stage:run",
         {"work": folder / "work", "model": folder / "model.keras", "labelled": False, "adapter": None,
