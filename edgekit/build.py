@@ -13,6 +13,7 @@ from typing import Any
 from edgekit import (
     __version__,
     device_rows,
+    disagreements,
     installed,
     pipeline,
     plan,
@@ -133,6 +134,7 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int
         targets = [judged(group, prepared.recipe, prepared.plan, outcome, place) for group in prepared.plan.groups]
         limit = prepared.recipe.budget.accuracy_drop
         explained = of_build.explain(targets, prepared.plan, outcome, limit, store, observer, jobs)
+        explained = disagreements.add(explained, prepared.plan, outcome, store, observer, jobs)
         report = _report(prepared, outcome, explained, started)
         origin = Origin(prepared.recipe, report, installed.closure())
         report = lay_out(origin, prepared.plan.groups, outcome, place)

@@ -9,6 +9,8 @@ from edgekit.diagnose.schema import ClassAgreement, Diagnosis, Finding, Layer, O
 from edgekit.profile.verdict import Budget, judge
 from edgekit.report.schema import (
     Accuracy,
+    Disagreement,
+    Disagreements,
     Environment,
     Failure,
     Latency,
@@ -19,6 +21,7 @@ from edgekit.report.schema import (
     PlannedOp,
     PruneSummary,
     Report,
+    SeenBox,
     Source,
     SparsitySummary,
     TargetReport,
@@ -127,12 +130,48 @@ def planned() -> list[PlannedOp]:
     ]  # fmt: skip
 
 
+PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def boxes_differ(name: str = "0068.jpg") -> Disagreements:
+    """Invent a detection that is lost."""
+    seven = SeenBox(x1=12, y1=20, x2=40, y2=60, label="7", score=0.91, shared=True)
+    one = SeenBox(x1=70, y1=2, x2=120, y2=60, label="1" if name == "0068.jpg" else name, score=0.62, shared=False)
+    shown = [
+        Disagreement(
+            sample=f"{name}{number}", picture=PIXEL, width=128, height=128, gap=0.5, before=[seven, one], after=[seven]
+        )
+        for number in ("", " again")
+    ]
+    return Disagreements(samples=500, differing=7, lost=5, won=2, shown=shown)
+
+
+def answers_differ(name: str = "test.npz[7]", picture: str = PIXEL) -> Disagreements:
+    """Invent a changed answer."""
+    item = Disagreement(
+        sample=name, picture=picture, width=28, height=28, gap=0.4, truth=name, answer_before=f"{name} (51 %)",
+        answer_after="Pullover (49 %)",
+    )  # fmt: skip
+    return Disagreements(samples=500, differing=1, lost=1, won=0, shown=[item])
+
+
 def raspberry_pi() -> TargetReport:
     rows = [
         variant("float32", 0.612, 4_936_000, latency(18.4, "litert", FLOAT_OPS), "tflite"),
         variant("pruned-float32", 0.611, 2_210_000, latency(8.1, "litert", FLOAT_OPS), "tflite"),
         variant("int8", 0.610, 1_310_000, latency(6.9, "litert", INT8_OPS), "tflite", planned=planned()),
-        variant("pruned-int8", 0.609, 602_000, latency(3.02, "litert", INT8_OPS), "tflite", planned=planned()),
+        variant(
+            "pruned-int8",
+            0.609,
+            602_000,
+            latency(3.02, "litert", INT8_OPS),
+            "tflite",
+            planned=planned(),
+            disagreements=boxes_differ(),
+        ),
     ]
     budget = Budget(accuracy_drop_points=0.6, latency_ms=10, model_mb=1)
     return judge(
@@ -144,7 +183,9 @@ def pixel() -> TargetReport:
     """Pruning pays, int8 does not: it falls back to float in the middle."""
     rows = [
         variant("float32", 0.612, 4_990_000, latency(15.2, "ort", FLOAT_OPS), "onnx"),
-        variant("pruned-float32", 0.611, 2_260_000, latency(7.4, "ort", FLOAT_OPS), "onnx"),
+        variant(
+            "pruned-float32", 0.611, 2_260_000, latency(7.4, "ort", FLOAT_OPS), "onnx", disagreements=answers_differ()
+        ),
         variant("int8", 0.608, 1_390_000, latency(17.9, "ort", FALLBACK_OPS), "onnx"),
         variant(
             "pruned-int8",

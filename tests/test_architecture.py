@@ -51,6 +51,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "pruning_record",
             "plan_costs",
             "precision_map",
+            "disagreements",
             "verdicts",
             "device_rows",
             "build",

@@ -70,13 +70,31 @@ def test_a_build_scores_and_times_every_variant(finished: Path) -> None:
     assert (finished / "out" / target["bundle"] / "model.json").is_file()
 
 
+def test_a_build_says_what_was_planned_and_which_answers_changed(finished: Path) -> None:
+    report = report_of(finished / "out")
+    found = rows(report)
+    for name in ("int8", "pruned-int8"):
+        planned = found[name]["planned"]
+        assert [op["kind"] for op in planned if op["macs"]][:2] == ["CONV_2D", "CONV_2D"]
+        assert {op["precision"] for op in planned} == {"int8", "float32"}
+        assert all(op["reason"] for op in planned if op["precision"] == "float32")
+    assert found["float32"]["planned"] == []
+    [target] = report["targets"]
+    compared = found[target["shipped"]]["disagreements"]
+    assert compared["samples"] == 60
+    assert compared["differing"] >= len(compared["shown"])
+    lost = found[target["shipped"]]["accuracy"]["drop_points"] / 100 * 60
+    assert compared["lost"] - compared["won"] == pytest.approx(lost)  # the same labels, counted another way
+    assert "Where float32 and" in (finished / "out/report.html").read_text()
+
+
 def test_a_rerun_reuses_every_step_and_is_fast(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(copied / "out/variants"), made(copied / "out/artifacts")
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     done = build(copied)
     assert done.code == 0, done.err
     assert all(line.endswith("reused") for line in done.lines())
-    assert len(done.lines()) == 18
+    assert len(done.lines()) == 19
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines() if line.startswith("import time:")}
     assert "edgekit.build" in imported
     assert not imported & {"tensorflow", "keras"}  # 0.8 s on an idle machine; these alone take 5 s

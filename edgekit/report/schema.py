@@ -23,6 +23,9 @@ from edgekit.report.pruned import CurvePoint as CurvePoint
 from edgekit.report.pruned import Gap as Gap
 from edgekit.report.pruned import PruneSummary as PruneSummary
 from edgekit.report.pruned import Tried as Tried
+from edgekit.report.sampled import Disagreement as Disagreement
+from edgekit.report.sampled import Disagreements as Disagreements
+from edgekit.report.sampled import SeenBox as SeenBox
 from edgekit.report.thinned import LowRankLayer as LowRankLayer
 from edgekit.report.thinned import LowRankSummary as LowRankSummary
 from edgekit.report.thinned import SparseFile as SparseFile
@@ -164,6 +167,7 @@ class Variant(Model):
     planned: list[PlannedOp] = Field(
         default=[], description="every op in the order they run; empty where no op is planned: all are `precision`"
     )
+    disagreements: Disagreements | None = Field(default=None, description="null where nothing was compared with float")
     diagnosis: Diagnosis | None = Field(default=None, description="why it loses; null where there was nothing to ask")
 
 

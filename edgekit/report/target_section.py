@@ -13,6 +13,7 @@ from edgekit.report.diagnosis_section import diagnosis_section
 from edgekit.report.markup import Markup, join, tag
 from edgekit.report.per_class import per_class
 from edgekit.report.precision_section import precision_map
+from edgekit.report.samples_section import samples_section
 from edgekit.report.schema import TargetReport, Variant
 from edgekit.report.search_section import search_section
 from edgekit.report.table import badge, missing, soft, table
@@ -34,6 +35,7 @@ def section(target: TargetReport, index: int) -> Markup:
         tag("div", head, verdict, timing, class_="intro"),
         tag("div", _variants(target), class_="panel"),
         tag("div", _left(target), _right(target), class_="pair"),
+        samples_section(target, index),
         precision_map(target),
         diagnosis_section(target),
         _step_table(target),
@@ -141,7 +143,9 @@ def _budgets(target: TargetReport) -> Markup:
         [
             figures.BUDGET_WORDS.get(budget.name, budget.name),
             f"{budget.limit:g} {budget.unit}",
-            missing("not measured") if budget.reached is None else f"{budget.reached + 0.0:.3g} {budget.unit}",
+            missing("not measured")
+            if budget.reached is None
+            else f"{budget.reached + 0.0:.3g} {budget.unit}".replace("-", figures.MINUS),
             join(
                 badge("met" if budget.passed else "missed", "met" if budget.passed else "missed"),
                 soft(budget.note),

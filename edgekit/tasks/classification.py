@@ -74,13 +74,13 @@ def drop(
 def agreement(baseline_predictions: Sequence[Prediction], predictions: Sequence[Prediction]) -> float:
     """Return 1 minus the mean total variation distance of the class probabilities; it bounds the changed answers."""
     before, after = (
-        _probabilities(np.stack([prediction["scores"] for prediction in each]))
+        probabilities(np.stack([prediction["scores"] for prediction in each]))
         for each in (baseline_predictions, predictions)
     )
     return float(1.0 - 0.5 * np.abs(before - after).sum(axis=1).mean())
 
 
-def _probabilities(scores: Array) -> npt.NDArray[np.float64]:
+def probabilities(scores: Array) -> npt.NDArray[np.float64]:
     """Return (samples, classes) that add up to 1: as they are, or the softmax of logits."""
     values = scores.astype(np.float64)
     if values.min() >= 0.0 and np.allclose(values.sum(axis=1), 1.0, atol=0.05):

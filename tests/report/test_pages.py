@@ -13,12 +13,14 @@ from importlib import import_module
 from xml.etree import ElementTree
 
 import pytest
-from report_example import diagnosis, example, latency, variant, with_speedups
+from pydantic import ValidationError
+from report_example import answers_differ, boxes_differ, diagnosis, example, latency, variant, with_speedups
 
 from edgekit.profile.verdict import Budget, judge
 from edgekit.report import FORMATS, diagnosis_page, figures, html, markdown, raw_data
 from edgekit.report.charts.layers import layers
 from edgekit.report.precision_section import blocks, precision_map, summary
+from edgekit.report.samples_section import samples_section
 from edgekit.report.schema import PlannedOp, Report, SparseFile, TargetReport
 
 HOSTILE = "<script>alert('x')</script> \"&amp;\" | `a` $style"
@@ -68,6 +70,9 @@ def hostile() -> Report:
                     "warnings": [HOSTILE],
                     "sparse": SparseFile(weights=0, dense_bytes=1, note=HOSTILE),
                     "diagnosis": row.diagnosis and diagnosis(HOSTILE),
+                    "planned": [PlannedOp(name=HOSTILE, kind=HOSTILE, precision="int8", reason=HOSTILE)],
+                    "disagreements": row.disagreements
+                    and (answers_differ(HOSTILE) if row.disagreements.lost == 1 else boxes_differ(HOSTILE)),
                 }
             )
             for row in target.variants
@@ -410,6 +415,32 @@ def test_blocks_follow_the_names_of_layers() -> None:
         PlannedOp(name=f"/model.{i // 4}/cv{i % 4}/Conv_output_0", kind="Conv", precision="int8") for i in range(24)
     ]
     assert len(blocks(torch)) == 6
+
+
+def test_samples_say_who_finds_what() -> None:
+    page = Page(html.render(example()))
+    assert "differently on 7 of 500 test samples: float32 alone gets 5 labels right, pruned-int8 alone 2" in page.text
+    labels = [a.get("aria-label") for tag, a in page.elements if tag == "svg"]
+    assert "0068.jpg, float32: 7 0.91, 1 0.62 (alone)" in labels
+    assert "0068.jpg, pruned-int8: 7 0.91" in labels
+    assert "test.npz[7] (51 %)" in page.text
+    pictures = [a["href"] for tag, a in page.elements if tag == "image"]
+    assert len(pictures) == 3  # each is embedded once, and used again
+
+
+def test_samples_that_are_no_images_are_a_table() -> None:
+    target = example().targets[0]
+    rows = [row.model_copy(update={"disagreements": None}) for row in target.variants]
+    rows[-1] = rows[-1].model_copy(update={"disagreements": answers_differ(picture="")})
+    made = samples_section(target.model_copy(update={"variants": rows}), 0)
+    assert made is not None
+    assert "Pullover (49 %)" in Page(made).text
+    assert "<image" not in made
+
+
+def test_a_picture_can_only_be_a_picture() -> None:
+    with pytest.raises(ValidationError, match="picture"):
+        answers_differ(picture="javascript:alert(1)")
 
 
 def test_what_is_embedded_stays_below_a_limit_and_says_what_it_left_out() -> None:
