@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO := edgekit-build/digits_detector
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz onnx-tflite web wheel clean
+.PHONY: help demo picture test check fuzz onnx-tflite web wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,10 @@ demo: .venv/.installed ## compress the sample detector for four boards, and writ
 	$(BIN)/edgekit build -c sample_models/digits_detector/edgekit.toml -o $(DEMO)
 	@test -s $(DEMO)/report.html
 	@echo "The report: $(CURDIR)/$(DEMO)/report.html"
+
+picture: .venv/.installed ## photograph the report of the last demo for the README
+	@test -s $(DEMO)/report.html || { echo "There is no report yet: make demo" >&2; exit 1; }
+	$(BIN)/python docs/picture.py $(DEMO)/report.html docs/report.png
 
 test: .venv/.installed ## run every test, the slow ones too
 	$(BIN)/python -m pytest -n auto

@@ -106,6 +106,7 @@ def test_marks_say_what_they_are_to_pointer_key_and_finger(browser: Any, address
         assert "points" in tip
         page.keyboard.press("Escape")
         assert page.is_hidden(".tip")
+        page.mouse.move(0, 0)  # a page that scrolls under a pointer moves marks under it
         page.focus("#target-0 .mark.baseline")
         assert page.inner_text(".tip").startswith("float32: baseline")
         page.keyboard.press("Tab")
@@ -116,6 +117,26 @@ def test_marks_say_what_they_are_to_pointer_key_and_finger(browser: Any, address
         box = page.locator(".tip").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390
+
+
+def test_the_precision_map_is_walked_with_the_arrow_keys(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.focus("#target-0 .map")
+        for key, name in (("ArrowRight", "conv0"), ("ArrowRight", "conv1"), ("ArrowLeft", "conv0"), ("End", "conv4")):
+            page.keyboard.press(key)
+            assert f"_{name}, CONV_2D: " in page.inner_text(".tip")
+        assert "float32, output decoding, 5.00" in page.inner_text(".tip")
+        page.hover("#target-0 .map i >> nth=3")
+        assert page.inner_text(".tip").startswith("block0_conv3, CONV_2D: int8")
+
+
+def test_pictures_are_shown(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        sides = page.query_selector_all("#target-0 svg.sample")
+        assert len(sides) == 4
+        for side in sides:  # the image itself, or its second use
+            box = side.query_selector("image, use").bounding_box()
+            assert box["width"] == pytest.approx(side.bounding_box()["width"], abs=1)
 
 
 def test_the_report_can_be_saved_from_the_page(browser: Any, address: str, tmp_path: Path) -> None:

@@ -65,8 +65,8 @@ def pareto(target: TargetReport) -> Markup:
         _limit_line(y, limit),
         _front(points, x, y),
         leaders,
-        names,
         *(_mark(point, x, y) for point in points),
+        names,
         role="group",
     )
 
@@ -150,6 +150,8 @@ def _mark(point: _Point, x: Scale, y: Scale) -> Markup:
     if point.high > point.low:
         parts.append(tag("line", x1=cx, x2=cx, y1=y(point.low), y2=y(point.high), class_="whisker"))
     parts.append(tag("circle", cx=cx, cy=cy, r=radius, class_="dot"))
+    if status == "shipped":  # what ships is often the smallest mark
+        parts.append(tag("circle", cx=cx, cy=cy, r=radius + 3.5, class_="ring"))
     if status == "dropped":
         arm = radius * 0.7
         across = f"{2 * arm:.1f}"
@@ -176,14 +178,14 @@ def _words(point: _Point) -> str:
 
 def _labels(points: Sequence[_Point], x: Scale, y: Scale) -> tuple[Markup, Markup]:
     """Return leaders and names; a name is moved up or down where it would cover another."""
-    taken = [Box(*_around(x(p.x), p.radius + 2), *_around(y(p.value), p.radius + 2)) for p in points]
+    taken = [Box(*_around(x(p.x), p.radius + 3), *_around(y(p.value), p.radius + 3)) for p in points]
     leaders: list[Child] = []
     names: list[Child] = []
     for point in points:
         cx, cy = x(point.x), y(point.value)
         name = shorten(point.variant.name, 26)
         length = len(name) * _LETTER
-        away = point.radius + 5
+        away = point.radius + 7
         left = cx + away + length > _RIGHT
         start = cx - away - length if left else cx + away
         wanted = Box(start, start + length, cy - 8, cy + 7)
