@@ -74,6 +74,8 @@ def prepare(
     wanted = device_rows.assign(wanted, targets, devices)
     custom = wanted.model.custom
     info = source.inspect(wanted.model.path, wanted.model.signature, custom)
+    if info.format == "pt2":
+        installed.require_pytorch(info.path)
     test, calibration, _ = _check_data(wanted)
     wanted = with_shapes(wanted, info, calibration)
     plan.check_finetuning(wanted, info.format, len(calibration))

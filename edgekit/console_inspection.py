@@ -18,7 +18,8 @@ from edgekit.inspection.refusals import Answer
 _KINDS_SHOWN = 14
 _REFUSALS_SHOWN = 4
 _FORMATS = {
-    "keras": "Keras", "h5": "Keras HDF5", "saved_model": "SavedModel", "onnx": "ONNX", "tflite": "TFLite"
+    "keras": "Keras", "h5": "Keras HDF5", "saved_model": "SavedModel", "onnx": "ONNX", "tflite": "TFLite",
+    "pt2": "PyTorch as ONNX",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import platform
 import shutil
 from collections.abc import Iterator
@@ -64,6 +65,16 @@ def onnx_converter_needs() -> list[Need]:
         Need(name, exact.get(name, ""), _version(name), "ONNX to TFLite", onnx_converter.COMMAND)
         for name in onnx_converter.NEEDED
     ]
+
+
+def require_pytorch(path: Path) -> None:
+    """Raise DependencyError where what reads a .pt2 file is not installed."""
+    missing = [name for name in ("torch", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DependencyError(
+            f"{path.name} is a PyTorch program, and {' and '.join(missing)} cannot be imported.",
+            "In the checkout of edgekit: pip install -e '.[pytorch]'",
+        )
 
 
 def programs() -> dict[str, str]:

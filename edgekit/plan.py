@@ -25,7 +25,8 @@ def plan(
     recipe: Recipe, targets: list[Target], source_format: str, metadata: dict[str, Any], quantized: bool = False
 ) -> BuildPlan:
     """Return the plan of one build; a model that is ``quantized`` already is scored and timed as it is."""
-    return _Planner(recipe, source_format, metadata, quantized).plan(targets)
+    source = "onnx" if source_format == "pt2" else source_format  # it becomes one before anything else
+    return _Planner(recipe, source, metadata, quantized).plan(targets)
 
 
 class _Planner:

@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.recipe import Recipe
-from edgekit.steps import BOUND_BY, BOUND_FILES, SHAPE, BuildPlan, File, Ref, Step
+from edgekit.steps import BOUND_BY, BOUND_FILES, PYTORCH_STEP, SHAPE, BuildPlan, File, Ref, Step
 
 
 def given_shape(recipe: Recipe, source: str, plan: BuildPlan) -> File | Ref:
     """Return what every step starts from: the user's file, or the same with the sizes that the recipe gives it."""
     table = recipe.model
+    model: File | Ref = File(table.path)
+    if table.path.suffix.lower() == ".pt2":
+        plan.add(Step("pytorch", "convert", "PyTorch to ONNX", PYTORCH_STEP[0], {"model": model}, PYTORCH_STEP[1]))
+        model = Ref("pytorch", "model.onnx")
     if not table.shape:
-        return File(table.path)
+        return model
     function, libraries = BOUND_BY[source]
     shapes = {name: list(shape) for name, shape in table.shape.items()}
     signature = {"signature": table.signature} if source == "saved_model" else {}
-    arguments = {"model": File(table.path), "shapes": shapes, **signature}
+    arguments = {"model": model, "shapes": shapes, **signature}
     plan.add(Step(SHAPE, "convert", "give the model its shape", function, arguments, libraries))
     return Ref(SHAPE, BOUND_FILES.get(source, "model.keras"))
 

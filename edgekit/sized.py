@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgekit import source, worker
+from edgekit import installed, source, worker
 from edgekit.dataset import Dataset
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.source import shapes
 from edgekit.source.shapes import Shapes
-from edgekit.steps import BOUND_BY, BOUND_FILES
+from edgekit.steps import BOUND_BY, BOUND_FILES, PYTORCH_STEP
 
 
 @contextmanager
 def sized(
     model: Path, format: str, given: Shapes, progress: Progress, signature: str = "", custom: Path | None = None
 ) -> Iterator[Path]:
-    """Yield a copy of the model with these shapes, gone afterwards; the model itself where there are none."""
-    if not given:
+    """Yield a copy of the model with these shapes, gone afterwards; the model itself where there are none.
+
+    A PyTorch program is yielded as the ONNX file that it becomes.
+    """
+    with ExitStack() as stack:
+        if format == "pt2":
+            installed.require_pytorch(model)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
+            worker.run(PYTORCH_STEP[0], {"model": model.resolve()}, folder, progress, label="PyTorch to ONNX")
+            model, format = folder / "model.onnx", "onnx"
+        if given:
+            function, _ = BOUND_BY[format]
+            arguments: dict[str, Any] = {"model": model.resolve(), "shapes": {key: list(s) for key, s in given.items()}}
+            if format == "saved_model":
+                arguments["signature"] = signature
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
+            worker.run(function, arguments, folder, progress, label="shape", custom=custom)
+            model = folder / BOUND_FILES.get(format, "model.keras")
         yield model
-        return
-    function, _ = BOUND_BY[format]
-    arguments: dict[str, Any] = {"model": model.resolve(), "shapes": {name: list(s) for name, s in given.items()}}
-    if format == "saved_model":
-        arguments["signature"] = signature
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        worker.run(function, arguments, Path(folder), progress, label="shape", custom=custom)
-        yield Path(folder, BOUND_FILES.get(format, "model.keras"))
 
 
 def required(artifact: Path, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -111,6 +111,8 @@ class BuildPlan:
 KERAS = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
 TFLITE = ("ai-edge-litert", "ai-edge-quantizer", "numpy")
 ONNX = ("onnx", "onnxruntime", "onnxslim", "numpy")
+PYTORCH = ("torch", "onnxscript", *ONNX)
+PYTORCH_STEP = ("edgekit.convert.pytorch:run", PYTORCH)  # a .pt2 file becomes model.onnx before anything else
 FORMAT_LIBRARIES = {"tflite": TFLITE, "onnx": ONNX}
 # Sources that are a float graph themselves, and what reads them.
 READ_BY = {

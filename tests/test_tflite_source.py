@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from onnx import TensorProto, helper, numpy_helper
 from project import TARGET, edgekit, fashion, report_of
@@ -18,6 +19,7 @@ from tiny_tflite import write_add_relu
 from edgekit.artifact import TensorSpec
 from edgekit.convert import tflite_source
 from edgekit.errors import UnsupportedError
+from edgekit.quantize.calibrate import ranges_tflite
 from edgekit.runtimes import open_model
 from edgekit.source.tflite_file import read_model
 
@@ -145,3 +147,14 @@ def test_an_onnx_file_that_is_quantized_already_passes_through(tmp_path: Path) -
     assert TensorSpec("image", (1, 28, 28, 1), "float32").shape == tuple(
         dim.dim_value for dim in kept.graph.input[0].type.tensor_type.shape.dim
     )
+
+
+def test_a_file_without_a_signature_gets_the_one_that_quantizers_look_for(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 4), np.float32))
+    preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+    dataset = {"kind": "npz", "path": tmp_path / "x.npz", "preprocess": preprocess}
+    plain = write_add_relu(tmp_path / "m.tflite", signature=False)
+    tflite_source.run(out=tmp_path, progress=lambda *_: None, model=plain, dataset=dataset, samples=2)
+    signed = Interpreter(model_path=str(tmp_path / "model.tflite"))
+    assert signed.get_signature_list() == {"serving_default": {"inputs": ["t0"], "outputs": ["t1", "t2"]}}
+    assert sorted(ranges_tflite(tmp_path / "model.tflite", [{"t0": np.ones((1, 4), np.float32)}])) == ["t0", "t1", "t2"]

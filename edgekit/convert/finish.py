@@ -97,10 +97,21 @@ def _without_zeros(path: Path, metadata: Mapping[str, Any], inputs: Arrays, expe
 
 
 def reference_of(path: Path, format: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    """Run a file in its own runtime, one sample at a time; (N, ...) per name in and out."""
+    """Run a file in its own runtime, one sample at a time; (N, ...) per name in and out.
+
+    Raises StageError, in the runtime's words, for a sample that it does not take.
+    """
     session = open_model(path, format)
     count = len(next(iter(inputs.values())))
-    parts = [session.run([inputs[spec["name"]][i : i + 1] for spec in session.inputs]) for i in range(count)]
+    parts = []
+    for i in range(count):
+        try:
+            parts.append(session.run([inputs[spec["name"]][i : i + 1] for spec in session.inputs]))
+        except Exception as error:  # onnxruntime's own errors share no base class
+            raise StageError(
+                f"{path.name} does not run on sample {i + 1}: {str(error).strip().splitlines()[0]}",
+                "Check the samples' types and values: a number outside the vocabulary, for example.",
+            ) from error
     return {
         spec["name"]: np.concatenate([np.atleast_1d(part[position]) for part in parts])
         for position, spec in enumerate(session.outputs)

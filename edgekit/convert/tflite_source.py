@@ -15,8 +15,9 @@ from edgekit.convert.hand_off import check_parity, parity_inputs, save
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.runtimes import open_model
-from edgekit.source.tflite_file import custom_names, kind_of, read_model
+from edgekit.source.tflite_file import custom_names, entries, kind_of, read_model, tensor_names, text_of
 
+_SIGNATURE = "serving_default"
 _FLOAT16, _FLOAT32 = schema.TensorType.FLOAT16, schema.TensorType.FLOAT32
 
 
@@ -33,6 +34,7 @@ def run(
     objects = read_model(model)
     changed = _fix_batch(objects)
     changed |= not as_is and widen(objects)
+    changed |= not as_is and _sign(objects)
     if changed:
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(objects))
     (out / "model.tflite").write_bytes(content)
@@ -72,6 +74,25 @@ def widen(model: Any) -> bool:
     for tensor in narrow:
         tensor.buffer = 0
     return bool(narrow)
+
+
+def _sign(model: Any) -> bool:
+    """Give the file the signature that quantizers look for, in place; returns whether there was none."""
+    if any((text_of(signature.signatureKey)) == _SIGNATURE for signature in entries(model.signatureDefs)):
+        return False
+    main, names = model.subgraphs[0], tensor_names(model)
+    default = schema.SignatureDefT()
+    default.signatureKey, default.subgraphIndex = _SIGNATURE.encode(), 0
+    default.inputs = [_named(names[index], index) for index in entries(main.inputs)]
+    default.outputs = [_named(names[index], index) for index in entries(main.outputs)]
+    model.signatureDefs = [default]
+    return True
+
+
+def _named(name: str, index: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name.encode(), index
+    return entry
 
 
 def _fix_batch(model: Any) -> bool:

@@ -78,7 +78,9 @@ def look(
     try:
         with sized(path, info.format, given, progress, info.signature, custom) as file:
             seen = replace(info, path=file, signature="" if given else info.signature)
-            network = _READERS[info.format](seen, progress, custom)
+            if info.format == "pt2":
+                seen = replace(seen, format="onnx")
+            network = _READERS[seen.format](seen, progress, custom)
             found = answers(seen, network, targets)
         return Inspection(info, network, peak_bytes(network), guess(network), found, given)
     except _CONTRADICTIONS as error:

@@ -12,7 +12,7 @@ from onnx.shape_inference import InferenceError
 
 from edgekit.convert.onnx_layout import images
 from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, elements, image_layout, times
-from edgekit.source.onnx_file import QUANTIZED, dim_size, dtype_name
+from edgekit.source.onnx_file import QUANTIZED, dim_size, dtype_name, is_integer_weight
 
 _SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "Resize"}
 _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -46,6 +46,8 @@ def read(path: Path) -> Network:
         if node.op_type != "Constant"
     )
     quantized = sorted({op.kind for op in ops} & QUANTIZED)
+    if not quantized and any(map(is_integer_weight, model.graph.initializer)):
+        quantized = ["int8 weights"]
     return Network(
         tuple(_with_layout(_tensor(v), model) for v in model.graph.input if v.name not in constants),
         tuple(tensors[value.name] for value in model.graph.output),

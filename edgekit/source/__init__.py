@@ -10,12 +10,12 @@ from pathlib import Path
 
 from edgekit import named_code
 from edgekit.errors import RecipeError
-from edgekit.source import keras_file, onnx_file, saved_model, tflite_file
+from edgekit.source import keras_file, onnx_file, pytorch_file, saved_model, tflite_file
 from edgekit.source.info import Contents, Format, Input, SourceInfo
 
 __all__ = ["SourceInfo", "inspect"]
 
-READ = "edgekit reads .keras, .h5 (.hdf5), .onnx, .tflite and SavedModel folders"
+READ = "edgekit reads .keras, .h5 (.hdf5), .onnx, .tflite, .pt2 and SavedModel folders"
 
 _INSTEAD = {
     ".pb": "Give the SavedModel folder that holds saved_model.pb.",
@@ -112,6 +112,7 @@ _READERS: dict[str, tuple[Format, Callable[[Path], Contents]]] = {
     ".hdf5": ("h5", keras_file.read_hdf5),
     ".onnx": ("onnx", onnx_file.read),
     ".tflite": ("tflite", tflite_file.read),
+    ".pt2": ("pt2", pytorch_file.read),
 }
 _KERAS_READERS: dict[str, Callable[[Path, frozenset[str]], Contents]] = {
     "keras": keras_file.read_archive,

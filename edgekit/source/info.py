@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Format = Literal["keras", "h5", "saved_model", "onnx", "tflite"]
+Format = Literal["keras", "h5", "saved_model", "onnx", "tflite", "pt2"]
 
 MAX_BYTES = 8 << 30  # of weights: more would not fit any target, and stops archives made to fill a disk
 

@@ -26,6 +26,7 @@ _PARAMETER_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE, _T.INT8, _T.UI
 DTYPES = {number: name.lower() for name, number in _T.DataType.items()} | {_T.FLOAT: "float32", _T.DOUBLE: "float64"}
 _COMPLEX = {_T.COMPLEX64, _T.COMPLEX128}
 _BLOCK = 1 << 23  # numbers
+_FEW = 256  # a small table of integers is no weight
 _FLOAT_TYPES = {_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE}
 
 
@@ -50,7 +51,7 @@ def read(path: Path) -> Contents:
         _check_tensor(tensor, path)
     parameters = sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in _PARAMETER_TYPES)
     warnings: list[str] = []
-    quantized = any(node.op_type in QUANTIZED for node in nodes)
+    quantized = any(node.op_type in QUANTIZED for node in nodes) or any(map(is_integer_weight, tensors))
     if quantized:
         warnings.insert(0, "the model is quantized already: give the float model to compare and calibrate against")
     kinds = tuple(node.op_type for node in nodes)
@@ -61,6 +62,11 @@ def inputs_of(model: onnx.ModelProto) -> tuple[Input, ...]:
     """Return what a caller feeds: old files list their weights among the inputs, too."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return tuple(_input(value) for value in model.graph.input if value.name not in constants)
+
+
+def is_integer_weight(tensor: onnx.TensorProto) -> bool:
+    """Tell whether a tensor is a matrix or kernel of eight bits, which some tools cast and scale with plain ops."""
+    return tensor.data_type in (_T.INT8, _T.UINT8) and len(tensor.dims) > 1 and math.prod(tensor.dims) > _FEW
 
 
 def dtype_name(code: int) -> str:
