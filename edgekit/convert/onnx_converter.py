@@ -59,9 +59,9 @@ def require() -> None:
 def convert(model: Path, kept: Sequence[str], folder: Path, longest_s: float = LONGEST_S) -> Converted:
     """Convert a copy of ``model`` in a child process, and return the file it wrote to ``folder``.
 
-    Images become NHWC, but for the inputs in ``kept``; outputs keep ONNX's layout. Raises DependencyError where the
-    converter is missing, UnsupportedError where it refuses an op or takes longer than ``longest_s`` seconds,
-    StageError where it dies.
+    Names of inputs and outputs have to be plain: the converter cuts others short. Images become NHWC, but for the
+    inputs in ``kept``; outputs come in the layout it likes. Raises DependencyError where the converter is missing,
+    UnsupportedError where it refuses an op or takes longer than ``longest_s`` seconds, StageError where it dies.
     """
     require()
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def first_difference(
     theirs = _all_of_tflite(converted, fed)
     before = ""
     for node, name, ours in _all_of_onnx(model, given):
-        found = theirs.get(correspondence.get(name, ""))
+        found = theirs.get(correspondence.get(name, name))
         if found is None:
             continue
         order = CHANNELS_FIRST.get(found.ndim)

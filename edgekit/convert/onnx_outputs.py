@@ -5,7 +5,7 @@ The converter leaves some maps channels last and others not, by what its own pas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,23 +39,40 @@ def turned(expected: Mapping[str, Array], found: Mapping[str, Array], tolerance:
     return orders
 
 
-def sign(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> str:
-    """Make ``inputs`` and ``outputs`` the file's own, in this order, and its one signature's, in place.
+def sign(model: Any, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
+    """Make these tensors the file's inputs and outputs, in this order, and its one signature's, in place.
 
-    Returns the name of a tensor that the file does not have, or "".
+    ``inputs`` and ``outputs``: the name that each is to have, by the one it has. Returns the name of a tensor that
+    the file does not have, or "".
     """
     main = model.subgraphs[0]
     tensors = {_text(tensor.name): index for index, tensor in enumerate(main.tensors)}
-    lost = next((name for name in (*inputs, *outputs) if name not in tensors), "")
-    if lost:
+    names = {**inputs, **outputs}
+    if lost := next((names[name] for name in names if name not in tensors), ""):
         return lost
-    main.inputs, main.outputs = ([tensors[name] for name in names] for names in (inputs, outputs))
+    for name, wanted in names.items():
+        main.tensors[tensors[name]].name = wanted.encode()
+    main.inputs, main.outputs = ([tensors[name] for name in side] for side in (inputs, outputs))
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = SIGNATURE.encode(), 0
     signature.inputs, signature.outputs = (
-        [_entry(name, tensors[name]) for name in names] for names in (inputs, outputs)
+        [_entry(wanted, tensors[name]) for name, wanted in side.items()] for side in (inputs, outputs)
     )
     model.signatureDefs = [signature]
+    return ""
+
+
+def unmade(model: Any) -> str:
+    """Return the first tensor that an op reads and that no op, weight or input gives; "" where there is none."""
+    main = model.subgraphs[0]
+    made = {int(index) for index in main.inputs}
+    for op in main.operators:
+        for index in op.inputs:
+            tensor = main.tensors[index]
+            data = model.buffers[tensor.buffer].data
+            if index >= 0 and index not in made and not tensor.isVariable and (data is None or not len(data)):
+                return _text(tensor.name)
+        made |= {int(index) for index in op.outputs}
     return ""
 
 

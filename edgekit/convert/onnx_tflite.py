@@ -13,11 +13,12 @@ import onnx
 from ai_edge_litert.tools import flatbuffer_utils
 
 from edgekit import arrays
-from edgekit.convert import onnx_converter, onnx_layout, onnx_outputs
+from edgekit.convert import onnx_converter, onnx_layout, onnx_outputs, onnx_plain_names
 from edgekit.convert.finish import reference_of
 from edgekit.convert.hand_off import save
 from edgekit.convert.onnx_converter import Converted
 from edgekit.convert.onnx_difference import first_difference
+from edgekit.convert.onnx_file import serialize
 from edgekit.convert.parity import Parity, compare
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
@@ -41,17 +42,20 @@ def run(*, out: Path, progress: Progress, model: Path, inputs: Path, tolerance: 
     progress(0.1, "converting ONNX to TFLite")
     proto = onnx.load(str(model))
     images = onnx_layout.images(proto)
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    names = [value.name for value in proto.graph.input if value.name not in constants]
+    names, results = onnx_plain_names.rename(proto)
     path = out / "model.tflite"
     with tempfile.TemporaryDirectory(dir=out) as folder:
-        made = onnx_converter.convert(model, [name for name in names if name not in images], Path(folder))
-        objects = _write(made, path, names, [value.name for value in proto.graph.output])
+        renamed = Path(folder) / "model.onnx"
+        renamed.write_bytes(serialize(proto))
+        made = onnx_converter.convert(
+            renamed, [plain for plain, name in names.items() if name not in images], renamed.parent
+        )
+        objects = _write(made, path, names, results)
     _refuse_custom(made, path)
     given = arrays.load(inputs)
     progress(0.6, "comparing with ONNX Runtime")
     expected = reference_of(model, "onnx", given)
-    if orders := onnx_outputs.turned(expected, reference_of(path, "tflite", in_layout(given, images)), tolerance):
+    if orders := onnx_outputs.turned(expected, _answers(path, in_layout(given, images)), tolerance):
         onnx_outputs.turn(objects, orders)
         path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(objects)))
     errors = [_proved(made, model, path, images, given, expected, tolerance, "calibration samples")]
@@ -119,7 +123,16 @@ def _refuse_custom(made: Converted, path: Path) -> None:
         raise UnsupportedError(f"LiteRT refuses what the network became: {error.message}", _INSTEAD) from error
 
 
-def _write(made: Converted, path: Path, inputs: list[str], outputs: list[str]) -> Any:
+def _answers(path: Path, fed: Arrays) -> Arrays:
+    try:
+        return reference_of(path, "tflite", fed)
+    except (RuntimeError, ValueError) as error:  # the runtime's own: a file that loads and does not run
+        lost = onnx_outputs.unmade(read_model(path))
+        what = f"it lost what computes {lost!r}" if lost else f"LiteRT says: {error}"
+        raise UnsupportedError(f"The converter made a file that does not run: {what}.", _INSTEAD) from error
+
+
+def _write(made: Converted, path: Path, inputs: dict[str, str], outputs: dict[str, str]) -> Any:
     """Write the file with ONNX's inputs and outputs, by name and in order; returns it as objects."""
     model = read_model(made.path)
     if lost := onnx_outputs.sign(model, inputs, outputs):

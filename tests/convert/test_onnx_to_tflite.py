@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgekit.artifact import TensorSpec
 from edgekit.convert import onnx_converter, onnx_file, onnx_tflite
 from edgekit.convert.finish import reference_of
 from edgekit.convert.onnx_layout import images
+from edgekit.convert.onnx_outputs import unmade
 from edgekit.convert.onnx_tflite_ops import CONVERTED
 from edgekit.convert.package import tensor_specs
 from edgekit.dataset import Dataset, Preprocess
@@ -144,6 +146,32 @@ def test_a_converter_that_hangs_or_dies_is_an_error_of_its_own(tmp_path: Path) -
     source.write_bytes(b"not a network")
     with pytest.raises(StageError, match="converter gave up"):
         onnx_converter.convert(source, [], tmp_path / "broken")
+
+
+@real
+@pytest.mark.slow
+def test_names_of_inputs_and_outputs_are_kept_whatever_they_are(tmp_path: Path) -> None:
+    made = Network()
+    image, label, again = "input:0", "Identity_1:0\U0001f642", "a/b.c d"
+    label = made.linear(made.op("Flatten", made.op("GlobalMaxPool", made.conv(image, 3, 8))), 8, 4, out=label)
+    made.op("Softmax", label, out=again, axis=1)
+    source = made.save(tmp_path / "source.onnx", {image: (1, 3, 8, 9)}, {again: (1, 4), label: (1, 4)})
+    assert convert(source, tmp_path / "out")["layouts"] == {image: NHWC}
+    inputs, outputs = tensor_specs(tmp_path / "out/model.tflite", "tflite")
+    assert ([spec.name for spec in inputs], [spec.name for spec in outputs]) == ([image], [again, label])
+
+
+def test_a_tensor_that_nothing_gives_is_named() -> None:
+    graph = SimpleNamespace(
+        inputs=[0],
+        tensors=[SimpleNamespace(name=name, buffer=buffer, isVariable=False) for name, buffer in
+                 ((b"image", 0), (b"weight", 1), (b"features", 0), (b"lost", 0), (b"out", 0))],
+        operators=[SimpleNamespace(inputs=[0, 1, -1], outputs=[2]), SimpleNamespace(inputs=[2, 3], outputs=[4])],
+    )  # fmt: skip
+    buffers = [SimpleNamespace(data=None), SimpleNamespace(data=b"1234")]
+    assert unmade(SimpleNamespace(subgraphs=[graph], buffers=buffers)) == "lost"
+    graph.operators[1].inputs = [2, 1]
+    assert unmade(SimpleNamespace(subgraphs=[graph], buffers=buffers)) == ""
 
 
 def layout_of(made: Network, shape: tuple[int, ...], out: str) -> bool:
