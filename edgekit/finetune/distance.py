@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edgekit.prune.signature import Arrays, find_detections
+from edgekit.prune.detections import find_detections
+from edgekit.prune.signature import Arrays
 
 Tensors = dict[str, tf.Tensor]
 _SMALLEST = 1e-12

@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from edgekit.errors import StageError
 from edgekit.prune.channel_graph import ChannelGraph
+from edgekit.prune.detections import find_detections
 from edgekit.prune.functional import as_functional, operations, weight_array
 from edgekit.prune.signature import (
     Arrays,
     as_tensors,
     call,
-    find_detections,
     output_shapes,
     predict,
     sample_count,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.prune.detections import find_detections
 from edgekit.prune.distillation import Distillation
-from edgekit.prune.signature import as_tensors, find_detections
+from edgekit.prune.signature import as_tensors
 
 pytestmark = pytest.mark.slow
 

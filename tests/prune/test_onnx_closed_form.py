@@ -12,9 +12,9 @@ import pytest
 from edgekit.prune.cost import Macs
 from edgekit.prune.onnx import surgery
 from edgekit.prune.onnx.analysis import analyze
-from edgekit.prune.onnx.execute import answers
+from edgekit.prune.onnx.execute import answers, distance
 from edgekit.prune.onnx.importance import IMPORTANCE
-from edgekit.prune.onnx.least_squares import RefitSettings, distance, refit
+from edgekit.prune.onnx.least_squares import RefitSettings, refit
 from edgekit.prune.onnx.network import Network, read
 from edgekit.prune.onnx.walk import walk
 from edgekit.prune.onnx.windows import window_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from edgekit.errors import StageError
+from edgekit.prune.detections import find_detections
 from edgekit.runtimes.ort import session_options
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -61,3 +62,23 @@ def difference(expected: list[Arrays], found: list[Arrays]) -> float:
         )  # fmt: skip
         worst = max(worst, error / scale if np.isfinite(error) else float("inf"))
     return worst
+
+
+def distance(expected: Sequence[Arrays], found: Sequence[Arrays]) -> float:
+    """Return the squared error over the variance, the mean over all outputs of floating point.
+
+    Boxes count by the scores beside them: where nothing is, a detector's boxes mean nothing.
+    """
+    errors = []
+    pairs = find_detections({name: array.shape for name, array in expected[0].items()})
+    for name, first in expected[0].items():
+        if not np.issubdtype(first.dtype, np.floating):
+            continue
+        wanted = np.stack([one[name] for one in expected]).astype(np.float64)
+        given = np.stack([one[name] for one in found]).astype(np.float64)
+        weight = np.ones(1)
+        if name in pairs:
+            weight = np.abs(np.stack([one[pairs[name]] for one in expected])).max(axis=-1, keepdims=True)
+        spread = float(np.sum(weight * (wanted - wanted.mean(axis=0)) ** 2))
+        errors.append(float(np.sum(weight * (wanted - given) ** 2)) / (spread or 1.0))
+    return float(np.mean(errors)) if errors else 0.0

@@ -5,6 +5,7 @@ Every method returns (units,) float64, larger is more important.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ import numpy.typing as npt
 
 from edgekit.prune.channel_graph import Block, ChannelGraph, WeightAxis
 from edgekit.prune.channels import IntArray
-from edgekit.prune.onnx.execute import Arrays
-from edgekit.prune.onnx.network import Array, Network, Node
+from edgekit.prune.onnx.execute import Arrays, answers, distance
+from edgekit.prune.onnx.network import Array, Network, Node, runnable
 from edgekit.prune.onnx.walk import Values, walk
 
 Matrix = npt.NDArray[np.float64]
@@ -22,6 +23,8 @@ Method = Callable[[Network, ChannelGraph, Arrays, int], Matrix]
 _MOST_FEATURES = 1024  # channels that one layer reads; above, correlations are left out
 _RIDGE = 1e-3  # of the mean variance
 _POSITIONS = 64  # per sample
+_MEASURED_SAMPLES = 32
+_MEASURED_SHARES = (0.25, 0.5, 0.75)  # of a block
 
 
 def reconstruction(network: Network, graph: ChannelGraph, inputs: Arrays, seed: int) -> Matrix:
@@ -30,13 +33,41 @@ def reconstruction(network: Network, graph: ChannelGraph, inputs: Arrays, seed: 
     Per block, channels go one after another, each time the one that costs least: its variance that the channels
     which are left cannot predict, times the squared weights that read it, over the variance of what they make.
     This is the optimal brain surgeon on whole channels (Hassibi and Stork 1993; OBC, Frantar and Alistarh 2022)
-    with statistics of channels, so that what the closed-form repair will mend costs nothing here.
+    with statistics of channels, so that what the closed-form repair will mend costs nothing here. What a quarter,
+    half and three quarters of each block cost so is then measured at the outputs, which makes blocks comparable.
     """
     readers = _readers(network, graph, inputs, seed)
     scores = np.zeros(graph.unit_count)
+    few = {name: array[:_MEASURED_SAMPLES] for name, array in inputs.items()}
+    expected = answers(runnable(network.proto, network.constants), few)
     for block in graph.blocks:
-        _eliminate(block, [reader.copy() for reader in readers if reader.reads(block)], scores)
+        reading = [reader for reader in readers if reader.reads(block)]
+        order, costs = _eliminate(block, [reader.copy() for reader in reading])
+        ends = sorted({math.ceil(share * len(order)) for share in _MEASURED_SHARES})
+        measured = [distance(expected, answers(_without(network, reading, order[:end]), few)) for end in ends]
+        scores[order] = _calibrated(costs, ends, measured)
     return scores
+
+
+def _calibrated(costs: Matrix, ends: list[int], measured: list[float]) -> Matrix:
+    """Scale costs so that they add up to what was measured at each of ``ends``; they never fall along the order."""
+    scaled, start, before, factor = costs.copy(), 0, 0.0, 0.0
+    for end, now in zip(ends, measured, strict=True):
+        estimate = float(np.sum(costs[start:end]))
+        if math.isfinite(now) and estimate > 0:
+            factor = max(now - before, 0.0) / estimate
+        scaled[start:end] *= factor
+        start, before = end, now
+    scaled[start:] *= factor
+    return np.maximum.accumulate(scaled) * (1.0 + 1e-9 * np.arange(len(costs)))
+
+
+def _without(network: Network, readers: list[_Reader], gone: IntArray) -> bytes:
+    """Return the whole network with no weight on the units ``gone``: the others' took over what they can predict."""
+    constants = dict(network.constants)
+    for reader in readers:
+        constants[reader.name] = reader.taken_over(constants[reader.name], gone)
+    return runnable(network.proto, constants)
 
 
 def l2(network: Network, graph: ChannelGraph, inputs: Arrays, seed: int) -> Matrix:
@@ -62,12 +93,14 @@ IMPORTANCE: dict[str, Method] = {"reconstruction": reconstruction, "l2": l2, "ra
 
 @dataclass(eq=False)
 class _Reader:
-    """One layer that reads channels: by feature, how they vary together, and how its weights weigh them.
+    """One axis of a constant that reads channels: how these vary together, and how its weights weigh them.
 
     precision: inverse covariance of the features that are left. gram: products of their weights, over the
     variance of what the layer makes.
     """
 
+    name: str
+    axis: int
     units: IntArray
     precision: Matrix
     gram: Matrix
@@ -76,7 +109,7 @@ class _Reader:
         return bool(np.isin(self.units, block.units).any())
 
     def copy(self) -> _Reader:
-        return _Reader(self.units, self.precision.copy(), self.gram.copy())
+        return _Reader(self.name, self.axis, self.units, self.precision.copy(), self.gram.copy())
 
     def costs(self, units: IntArray, alive: IntArray) -> Matrix:
         """Return what each of ``units`` would cost if it went now; several features of one count by themselves."""
@@ -86,6 +119,17 @@ class _Reader:
         inside = self.units >= 0
         np.add.at(found, self.units[inside], each[inside])
         return np.asarray(found[units[alive]])
+
+    def taken_over(self, weights: Array, gone: IntArray) -> Array:
+        """Return the weights where features of the units ``gone`` count nothing, and the others for what they tell."""
+        dead = np.isin(self.units, gone)
+        flat = np.moveaxis(weights, self.axis, 0).reshape(len(self.units), -1).astype(np.float64)
+        # of a Gaussian: the mean of some given the others, by blocks of the precision matrix
+        share = np.linalg.solve(self.precision[np.ix_(dead, dead)], self.precision[np.ix_(dead, ~dead)])
+        flat[~dead] -= share.T @ flat[dead]
+        flat[dead] = 0.0
+        shape = np.moveaxis(weights, self.axis, 0).shape
+        return np.ascontiguousarray(np.moveaxis(flat.reshape(shape), 0, self.axis)).astype(weights.dtype)
 
     def remove(self, unit: int) -> None:
         """Let the features of a unit go: the others take over what they can predict of them."""
@@ -103,19 +147,23 @@ class _Reader:
             self.precision[feature, feature] = 1.0
 
 
-def _eliminate(block: Block, readers: list[_Reader], scores: Matrix) -> None:
-    """Order the units of a block by removing one after another; later ones count at least as much as those before."""
+def _eliminate(block: Block, readers: list[_Reader]) -> tuple[IntArray, Matrix]:
+    """Remove the units of a block one after another; return them in that order, and what each cost then.
+
+    A later one counts at least as much as those before.
+    """
     units = np.array(block.units, np.int64)
     left = np.arange(len(units))
-    worst = 0.0
+    order, paid = [], []
     while len(left):
         costs = sum((reader.costs(units, left) for reader in readers), np.zeros(len(left)))
         least = int(np.argmin(costs))
-        worst = max(worst, float(costs[least]))
-        scores[units[left[least]]] = worst * (1.0 + 1e-9 * (len(units) - len(left)))
+        order.append(int(units[left[least]]))
+        paid.append(float(costs[least]))
         for reader in readers:
-            reader.remove(int(units[left[least]]))
+            reader.remove(order[-1])
         left = np.delete(left, least)
+    return np.array(order, np.int64), np.maximum.accumulate(np.array(paid)) * (1.0 + 1e-9 * np.arange(len(paid)))
 
 
 def _readers(network: Network, graph: ChannelGraph, inputs: Arrays, seed: int) -> list[_Reader]:
@@ -130,9 +178,9 @@ def _readers(network: Network, graph: ChannelGraph, inputs: Arrays, seed: int) -
 
     def visit(node: Node, values: list[Values]) -> None:
         for axis in by_layer[node.name]:
-            kernel = network.constants[names[axis.layer, axis.weight]]
+            name = names[axis.layer, axis.weight]
             given = values[0][node.inputs[1 - axis.weight]]
-            found.append(_reader(axis, kernel, _channels(node, axis, given, generator)))
+            found.append(_reader(name, axis, network.constants[name], _channels(node, axis, given, generator)))
 
     walk([network], inputs, list(by_layer), visit)
     return found
@@ -150,7 +198,7 @@ def _channels(node: Node, axis: WeightAxis, given: list[Array], generator: np.ra
     return np.concatenate(rows).astype(np.float64)
 
 
-def _reader(axis: WeightAxis, kernel: Array, rows: Matrix) -> _Reader:
+def _reader(name: str, axis: WeightAxis, kernel: Array, rows: Matrix) -> _Reader:
     weights = np.moveaxis(kernel.astype(np.float64), axis.axis, 0).reshape(kernel.shape[axis.axis], -1)
     groups = rows.shape[1] // len(weights)  # a grouped convolution reads as many channels for each weight
     rows = rows.reshape(len(rows) * groups, -1) if groups > 1 else rows
@@ -163,4 +211,4 @@ def _reader(axis: WeightAxis, kernel: Array, rows: Matrix) -> _Reader:
     made = float(np.sum(covariance * gram)) or 1.0
     ridge = _RIDGE * float(np.mean(np.diag(covariance))) + 1e-12
     precision = np.asarray(np.linalg.inv(covariance + ridge * np.eye(len(covariance))), np.float64)
-    return _Reader(axis.units, precision, gram / made)
+    return _Reader(name, axis.axis, axis.units, precision, gram / made)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from edgekit.prune.channel_graph import BoolArray, ChannelGraph, stays
 from edgekit.prune.linear_fit import MOST_FEATURES, Matrix, Moments, damped_fit, rows_wanted
-from edgekit.prune.onnx.execute import Arrays, answers
+from edgekit.prune.onnx.execute import Arrays, answers, distance
 from edgekit.prune.onnx.network import Array, Network, Node, read, written
 from edgekit.prune.onnx.walk import Values, bytes_each, walk
 from edgekit.prune.onnx.windows import Window, window_of
@@ -71,19 +70,6 @@ def refit(
     best = min((name for name in found if math.isfinite(distances[name])), key=lambda name: distances[name])
     count = len(next(iter(fitted.values()))) + len(next(iter(held.values())))
     return RefitResult(found[best], best, distances, problem.unsolved, count, time.monotonic() - began)
-
-
-def distance(expected: Sequence[Arrays], found: Sequence[Arrays]) -> float:
-    """Return the squared error over the variance, the mean over all outputs of floating point."""
-    errors = []
-    for name, first in expected[0].items():
-        if not np.issubdtype(first.dtype, np.floating):
-            continue
-        wanted = np.stack([one[name] for one in expected]).astype(np.float64)
-        given = np.stack([one[name] for one in found]).astype(np.float64)
-        spread = float(np.mean((wanted - wanted.mean(axis=0)) ** 2))
-        errors.append(float(np.mean((wanted - given) ** 2)) / (spread or 1.0))
-    return float(np.mean(errors)) if errors else 0.0
 
 
 @dataclass(frozen=True)

@@ -206,10 +206,28 @@ def _write_sizes_down(graph: onnx.GraphProto, constants: dict[str, Array], shape
 
 
 def written(proto: onnx.ModelProto, constants: dict[str, Array]) -> bytes:
-    """Return the model with these constants, deterministic; equal ones are stored once.
+    """Return the model with these constants and all shapes, checked, deterministic; equal constants are stored once.
 
     Raises UnsupportedError where the shapes of the result contradict each other.
     """
+    result = _holding(proto, constants)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(result, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(inferred, full_check=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        raise UnsupportedError(
+            f"The cut network's shapes contradict each other: {error}",
+            "This is a gap in edgekit's rules for the model's operators; set prune.enabled = false meanwhile.",
+        ) from error
+    return bytes(inferred.SerializeToString(deterministic=True))
+
+
+def runnable(proto: onnx.ModelProto, constants: dict[str, Array]) -> bytes:
+    """Return the model with other values in its constants, of the shapes they had: to run, not to keep."""
+    return bytes(_holding(proto, constants).SerializeToString())
+
+
+def _holding(proto: onnx.ModelProto, constants: dict[str, Array]) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     names: dict[tuple[Any, ...], str] = {}
@@ -227,15 +245,7 @@ def written(proto: onnx.ModelProto, constants: dict[str, Array]) -> bytes:
             renamed[name] = first
     for node in result.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
-    try:
-        inferred = onnx.shape_inference.infer_shapes(result, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(inferred, full_check=True)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-        raise UnsupportedError(
-            f"The cut network's shapes contradict each other: {error}",
-            "This is a gap in edgekit's rules for the model's operators; set prune.enabled = false meanwhile.",
-        ) from error
-    return bytes(inferred.SerializeToString(deterministic=True))
+    return result
 
 
 def elements(shape: Sizes) -> int:
