@@ -59,7 +59,7 @@ def _calibrated(costs: Matrix, ends: list[int], measured: list[float]) -> Matrix
         scaled[start:end] *= factor
         start, before = end, now
     scaled[start:] *= factor
-    return np.maximum.accumulate(scaled) * (1.0 + 1e-9 * np.arange(len(costs)))
+    return np.asarray(np.maximum.accumulate(scaled) * (1.0 + 1e-9 * np.arange(len(costs))), np.float64)
 
 
 def _without(network: Network, readers: list[_Reader], gone: IntArray) -> bytes:
