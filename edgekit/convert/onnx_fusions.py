@@ -106,3 +106,23 @@ def _plus_3(node: onnx.NodeProto, constants: Constants) -> str:
 def _is_scalar(name: str, constants: Constants, value: float) -> bool:
     array = constants.get(name)
     return array is not None and array.size == 1 and bool(np.isclose(float(array.reshape(-1)[0]), value, rtol=1e-6))
+
+
+def pad_instead_of_zeros(proto: onnx.ModelProto) -> None:
+    """Write a Concat with constant zeros as the Pad that it is, in place: TFLite has one op for it, and no constant."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        zeros = [position for position, name in enumerate(node.input) if name in constants]
+        if node.op_type != "Concat" or len(node.input) != 2 or len(zeros) != 1:
+            continue
+        [position] = zeros
+        values = onnx.numpy_helper.to_array(constants[node.input[position]])
+        if values.any():
+            continue
+        axis = next(attribute.i for attribute in node.attribute if attribute.name == "axis")
+        pads = np.zeros((2, values.ndim), np.int64)
+        pads[position, axis] = values.shape[axis]
+        name = f"{node.output[0]}_pads"
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(pads.reshape(-1), name))
+        padded = onnx.helper.make_node("Pad", [node.input[1 - position], name], list(node.output), node.name)
+        node.CopyFrom(padded)

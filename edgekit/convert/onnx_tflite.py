@@ -19,6 +19,7 @@ from edgekit.convert.hand_off import save
 from edgekit.convert.onnx_converter import Converted
 from edgekit.convert.onnx_difference import first_difference
 from edgekit.convert.onnx_file import serialize
+from edgekit.convert.onnx_fusions import pad_instead_of_zeros
 from edgekit.convert.parity import Parity, compare
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
@@ -42,6 +43,7 @@ def run(*, out: Path, progress: Progress, model: Path, inputs: Path, tolerance: 
     progress(0.1, "converting ONNX to TFLite")
     proto = onnx.load(str(model))
     images = onnx_layout.images(proto)
+    pad_instead_of_zeros(proto)
     names, results = onnx_plain_names.rename(proto)
     path = out / "model.tflite"
     with tempfile.TemporaryDirectory(dir=out) as folder:

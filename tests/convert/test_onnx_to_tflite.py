@@ -22,6 +22,7 @@ from edgekit import arrays
 from edgekit.artifact import TensorSpec
 from edgekit.convert import onnx_converter, onnx_file, onnx_tflite
 from edgekit.convert.finish import reference_of
+from edgekit.convert.onnx_fusions import pad_instead_of_zeros
 from edgekit.convert.onnx_layout import images
 from edgekit.convert.onnx_outputs import unmade
 from edgekit.convert.onnx_tflite_ops import CONVERTED
@@ -271,3 +272,19 @@ def test_a_missing_converter_is_one_command_and_exit_code_3(tmp_path: Path, monk
         )
         assert done.returncode == expected, done.stderr
         assert (expected == 0) == (onnx_converter.COMMAND.split()[-1] not in done.stderr.split())
+
+
+def test_zeros_joined_to_a_map_are_padding(tmp_path: Path) -> None:
+    made = Network()
+    zeros, ones = made.constant(np.zeros((1, 2, 8, 9))), made.constant(np.ones((1, 1, 8, 9)))
+    before = made.op("Concat", zeros, made.op("Concat", "image", zeros, axis=1), axis=1)
+    made.op("Concat", before, ones, out="wide", axis=1)
+    source = made.save(tmp_path / "source.onnx", {"image": (1, 3, 8, 9)}, {"wide": (1, 8, 8, 9)})
+    proto = onnx.load(source)
+    pad_instead_of_zeros(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [node.op_type for node in proto.graph.node] == ["Pad", "Pad", "Concat"]
+    onnx.save(proto, tmp_path / "padded.onnx")
+    given = {"image": np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)}
+    found = [reference_of(path, "onnx", given)["wide"] for path in (source, tmp_path / "padded.onnx")]
+    np.testing.assert_array_equal(*found)
