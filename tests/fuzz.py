@@ -1,6 +1,7 @@
 """Damage model files in every way, and look at them: `make fuzz`, or with few mutations, a test.
 
-Each mutation is made from a seed that the output names. One of edgekit's own errors, or a result, is what may come;
+Each mutation is made from a seed that the output names. What still reads well is converted, in a child process as in a
+build, whose runtime may end it. One of edgekit's own errors, or a result, is what may come;
 anything else, a second too many, or memory beyond the bound ends this process with a failure.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import io
+import os
 import resource
 import signal
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -24,9 +27,12 @@ import h5py
 import numpy as np
 from project import FASHION, SAMPLES
 from small_onnx import write
+from small_pt2 import pt2
+from small_saved_model import FLOAT, saved_model
 from tiny_tflite import write_add_relu
 
-from edgekit import inspection, target
+from edgekit import arrays, inspection, source, target
+from edgekit.convert import onnx_source, tflite_source
 from edgekit.errors import EdgekitError, StageError
 
 HANGS_AFTER_S = 30
@@ -108,12 +114,67 @@ def seeds(folder: Path) -> dict[str, tuple[list[Path], Mutation]]:
         "tflite": (tflite_files, anywhere),
         "keras": (keras_files, inside_zip),
         "h5": ([as_hdf5(file, folder / f"{file.parent.name}.h5") for file in keras_files], anywhere),
+        "pt2": ([pt2(folder / "a.pt2")], inside_zip),
+        "pb": ([saved_model(folder / "sm", {"run": {"x": (FLOAT, [-1, 8])}}) / "saved_model.pb"], anywhere),
     }
+
+
+CONVERTERS: dict[str, Callable[..., Any]] = {"onnx": onnx_source.run, "tflite": tflite_source.run}
+DIED, BUG, REFUSED, CONVERTED = "its process died", "a bug", "refused", "converted"
+
+
+def converted(path: Path, format: str, scratch: Path) -> tuple[str, int]:
+    """Convert a file that reads well, in a child as a build does; return what came of it, and its peak memory."""
+    data = {item.name: np.ones((2, *(s or 1 for s in (item.shape or ())[1:])), np.float32) for item in _fed(path)}
+    log = scratch / "log.txt"
+    child = os.fork()
+    if child == 0:
+        with log.open("wb") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os._exit(_convert(path, format, data, Path(tempfile.mkdtemp(dir=scratch))))
+    _, status, used = os.wait4(child, 0)
+    if os.WIFSIGNALED(status):
+        return (HUNG if os.WTERMSIG(status) == signal.SIGALRM else DIED), used.ru_maxrss * 1024
+    outcome = {0: CONVERTED, 1: REFUSED}.get(os.WEXITSTATUS(status), BUG)
+    if outcome == BUG:
+        print(log.read_text(errors="replace")[-3000:], file=sys.stderr)
+    return outcome, used.ru_maxrss * 1024
+
+
+HUNG = "it hangs"
+
+
+def _fed(path: Path) -> tuple[Any, ...]:
+    inputs = source.inspect(path).inputs
+    size = sum(int(np.prod([float(s or 1) for s in (item.shape or ())[1:]])) for item in inputs)
+    return inputs if size < 1 << 24 else ()
+
+
+def _convert(path: Path, format: str, data: dict[str, Any], out: Path) -> int:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(HANGS_AFTER_S)
+    try:
+        preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+        arrays.save(out / "data.npz", data)
+        dataset = {"kind": "npz", "path": out / "data.npz", "preprocess": preprocess}
+        CONVERTERS[format](out=out, progress=lambda *_: None, model=path, dataset=dataset, samples=1)
+    except EdgekitError:
+        return 1
+    except BaseException:  # noqa: BLE001 - what a build reports as a child that ended without a result
+        traceback.print_exc()
+        return 2
+    return 0
 
 
 def attempt(path: Path, boards: list[Any]) -> str:
     try:
-        inspection.look(path, boards, lambda done, text: None)
+        if path.suffix in (".pt2", ".pb"):  # the rest of these takes torch or TensorFlow
+            source.inspect(path.parent if path.suffix == ".pb" else path)
+        else:
+            inspection.look(path, boards, lambda done, text: None)
     except EdgekitError as error:
         return type(error).__name__ if error.message else "an error without a word"
     return "read"
@@ -131,32 +192,43 @@ def no_child(*_: object) -> dict[str, Any]:
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--mutations", type=int, default=2000, help="of each format")
+    arguments.add_argument("--converted", type=int, default=500, help="of each format that needs no TensorFlow")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--file", type=Path, action="append", default=[], help="damage this one, too")
     wanted = arguments.parse_args()
     faulthandler.enable()
     signal.signal(signal.SIGALRM, hung)
     vars(inspection)["_in_child"] = no_child
+    most = 0
     boards = [target.load(name) for name in ("jetson-nano", "browser", "x86-64")]
     with tempfile.TemporaryDirectory() as scratch:
         for format, (files, mutate) in seeds(Path(scratch)).items():
             files = [*files, *(file for file in wanted.file if file.suffix == f".{format}")]
             contents, counts, began = [file.read_bytes() for file in files], Counter[str](), time.monotonic()
-            path = Path(scratch, f"mutant.{format}")
+            path = files[0] if format == "pb" else Path(scratch, f"mutant.{format}")
+            ends = Counter[str]()
             for number in range(wanted.mutations):
                 seed = wanted.seed + number
                 rng = np.random.default_rng(seed)
                 path.write_bytes(mutate(contents[number % len(contents)], rng))
                 signal.alarm(HANGS_AFTER_S)
                 try:
-                    counts[attempt(path, boards)] += 1
+                    came = attempt(path, boards)
+                    counts[came] += 1
+                    if came == "read" and format in CONVERTERS and ends.total() < wanted.converted:
+                        end, used = converted(path, format, Path(scratch))
+                        ends[end] += 1
+                        most = max(most, used)
+                        if end in (BUG, HUNG):
+                            raise SystemExit(f"converting ends in {end}")
                 except BaseException:
                     print(f"{format}: seed {seed} of {files[number % len(files)].name}", file=sys.stderr, flush=True)
                     raise
                 signal.alarm(0)
             took = time.monotonic() - began
-            print(f"{format}: {wanted.mutations} mutations in {took:.0f} s, {dict(counts)}", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            more = f"; going on, {dict(ends)}" if ends else ""
+            print(f"{format}: {wanted.mutations} mutations in {took:.0f} s, {dict(counts)}{more}", flush=True)
+    peak = max(most, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     print(f"peak memory {peak / 1e6:.0f} MB")
     return int(peak > MOST_MEMORY_BYTES)
 

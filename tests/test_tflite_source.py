@@ -149,6 +149,21 @@ def test_an_onnx_file_that_is_quantized_already_passes_through(tmp_path: Path) -
     )
 
 
+def test_tensors_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    path = write_add_relu(tmp_path / "m.tflite")
+    model = read_model(path)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = b"same"
+    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 4), np.float32))
+    preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+    dataset = {"kind": "npz", "path": tmp_path / "x.npz", "preprocess": preprocess}
+    tflite_source.run(out=tmp_path, progress=lambda *_: None, model=path, dataset=dataset, samples=2)
+    found = [tensor.name for tensor in read_model(tmp_path / "model.tflite").subgraphs[0].tensors]
+    assert found == [b"same", b"same#1", b"same#2"]
+    assert [tensor["name"] for tensor in open_model(tmp_path / "model.tflite", "tflite").outputs] == ["sum", "scores"]
+
+
 def test_a_file_without_a_signature_gets_the_one_that_quantizers_look_for(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones((4, 4), np.float32))
     preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}

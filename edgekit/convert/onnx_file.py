@@ -12,7 +12,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from edgekit.convert.lint import OLDEST_OPSET, OLDEST_READ
 from edgekit.convert.onnx_fusions import fuse_global_average, fuse_hard_sigmoid
 from edgekit.convert.onnx_names import canonical, sort_nodes
-from edgekit.errors import StageError, UnsupportedError
+from edgekit.errors import EdgekitError, StageError, UnsupportedError
 
 _RAISED_TO = 18  # what the Keras converter writes, so that all later steps are tested on it
 _IR_WITH_FREE_INITIALIZERS = 8  # before 4, each had to be an input too, and the version converter would miss them
@@ -34,10 +34,18 @@ def from_onnx(path: Path, *, as_is: bool = False) -> bytes:
     version = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if version < OLDEST_OPSET:
         proto = _raised(proto, version, path.name, as_is)
-    _fix_batch(proto)
-    if as_is:
-        return serialize(onnx.shape_inference.infer_shapes(proto, data_prop=True))
-    return finish(proto)
+    try:
+        _fix_batch(proto)
+        if as_is:
+            return serialize(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+        return finish(proto)
+    except (EdgekitError, MemoryError):
+        raise
+    except Exception as error:  # what onnx, onnxslim and their passes meet in a graph whose parts do not fit
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise StageError(
+            f"{path.name} contradicts itself: {reason.strip()[:200]}", "Export the model again."
+        ) from error
 
 
 def _raised(proto: onnx.ModelProto, version: int, name: str, as_is: bool) -> onnx.ModelProto:

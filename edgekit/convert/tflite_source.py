@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def run(
     changed = _fix_batch(objects)
     changed |= not as_is and widen(objects)
     changed |= not as_is and _sign(objects)
+    changed |= not as_is and _tell_apart(objects)
     if changed:
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(objects))
     (out / "model.tflite").write_bytes(content)
@@ -87,6 +89,21 @@ def _sign(model: Any) -> bool:
     default.outputs = [_named(names[index], index) for index in entries(main.outputs)]
     model.signatureDefs = [default]
     return True
+
+
+def _tell_apart(model: Any) -> bool:
+    """Give tensors of one name, in whichever subgraph, a number each, in place: quantizers know them by name."""
+    known: set[str] = set()
+    changed = False
+    for graph in model.subgraphs:
+        for index, tensor in enumerate(graph.tensors):
+            name = text_of(tensor.name)
+            if name in known or not name:
+                number = next(n for n in count(index) if f"{name}#{n}" not in known)
+                name, changed = f"{name}#{number}", True
+                tensor.name = name.encode()
+            known.add(name)
+    return changed
 
 
 def _named(name: str, index: int) -> Any:

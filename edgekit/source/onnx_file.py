@@ -75,8 +75,9 @@ def dtype_name(code: int) -> str:
 
 
 def dim_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
-    """Return a dimension's size; None where it is open."""
-    return dim.dim_value if dim.HasField("dim_value") and (dim.dim_value > 0 or not dim.dim_param) else None
+    """Return a dimension's size; None where it is open, for which some exporters write -1."""
+    fixed = dim.HasField("dim_value") and (dim.dim_value > 0 or (dim.dim_value == 0 and not dim.dim_param))
+    return dim.dim_value if fixed else None
 
 
 def _input(value: onnx.ValueInfoProto) -> Input:
