@@ -27,7 +27,7 @@ class RefitSettings:
     held: share of the samples that only judge.
     """
 
-    samples: int = 256
+    samples: int = 1024
     held: float = 0.25
     memory_mb: int = 1024
     seed: int = 0
