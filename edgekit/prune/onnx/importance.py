@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgekit.prune.channel_graph import Block, ChannelGraph, WeightAxis
 from edgekit.prune.channels import IntArray
 from edgekit.prune.onnx.execute import Arrays, answers, distance
+from edgekit.prune.onnx.least_squares import sums
 from edgekit.prune.onnx.network import Array, Network, Node, runnable
 from edgekit.prune.onnx.walk import Values, walk
 
@@ -66,7 +67,9 @@ def _without(network: Network, readers: list[_Reader], gone: IntArray) -> bytes:
     """Return the whole network with no weight on the units ``gone``: the others' took over what they can predict."""
     constants = dict(network.constants)
     for reader in readers:
-        constants[reader.name] = reader.taken_over(constants[reader.name], gone)
+        constants[reader.name], shift = reader.taken_over(constants[reader.name], gone)
+        if reader.bias:
+            constants[reader.bias] = (constants[reader.bias] + shift).astype(constants[reader.bias].dtype)
     return runnable(network.proto, constants)
 
 
@@ -95,13 +98,15 @@ IMPORTANCE: dict[str, Method] = {"reconstruction": reconstruction, "l2": l2, "ra
 class _Reader:
     """One axis of a constant that reads channels: how these vary together, and how its weights weigh them.
 
-    precision: inverse covariance of the features that are left. gram: products of their weights, over the
-    variance of what the layer makes.
+    bias: the constant that shifts what the layer makes, or "". precision: inverse covariance of the features that
+    are left. gram: products of their weights, over the variance of what the layer makes.
     """
 
     name: str
     axis: int
+    bias: str
     units: IntArray
+    mean: Matrix
     precision: Matrix
     gram: Matrix
 
@@ -109,7 +114,7 @@ class _Reader:
         return bool(np.isin(self.units, block.units).any())
 
     def copy(self) -> _Reader:
-        return _Reader(self.name, self.axis, self.units, self.precision.copy(), self.gram.copy())
+        return replace(self, precision=self.precision.copy(), gram=self.gram.copy())
 
     def costs(self, units: IntArray, alive: IntArray) -> Matrix:
         """Return what each of ``units`` would cost if it went now; several features of one count by themselves."""
@@ -120,16 +125,21 @@ class _Reader:
         np.add.at(found, self.units[inside], each[inside])
         return np.asarray(found[units[alive]])
 
-    def taken_over(self, weights: Array, gone: IntArray) -> Array:
-        """Return the weights where features of the units ``gone`` count nothing, and the others for what they tell."""
+    def taken_over(self, weights: Array, gone: IntArray) -> tuple[Array, Matrix]:
+        """Let the features of the units ``gone`` count nothing, and the others for what they tell of them.
+
+        Return the weights, and the (outputs,) by which they shift what the layer makes.
+        """
         dead = np.isin(self.units, gone)
         flat = np.moveaxis(weights, self.axis, 0).reshape(len(self.units), -1).astype(np.float64)
         # of a Gaussian: the mean of some given the others, by blocks of the precision matrix
         share = np.linalg.solve(self.precision[np.ix_(dead, dead)], self.precision[np.ix_(dead, ~dead)])
+        constant = (self.mean[dead] + share @ self.mean[~dead]) @ flat[dead]
         flat[~dead] -= share.T @ flat[dead]
         flat[dead] = 0.0
         shape = np.moveaxis(weights, self.axis, 0).shape
-        return np.ascontiguousarray(np.moveaxis(flat.reshape(shape), 0, self.axis)).astype(weights.dtype)
+        changed = np.ascontiguousarray(np.moveaxis(flat.reshape(shape), 0, self.axis)).astype(weights.dtype)
+        return changed, constant.reshape(shape[1], -1).sum(axis=1)
 
     def remove(self, unit: int) -> None:
         """Let the features of a unit go: the others take over what they can predict of them."""
@@ -174,16 +184,27 @@ def _readers(network: Network, graph: ChannelGraph, inputs: Arrays, seed: int) -
         if axis.role == "in" and (axis.units >= 0).any():
             by_layer.setdefault(axis.layer, []).append(axis)
     generator = np.random.default_rng(seed)
+    _, added = sums(network)
     found: list[_Reader] = []
 
     def visit(node: Node, values: list[Values]) -> None:
         for axis in by_layer[node.name]:
             name = names[axis.layer, axis.weight]
             given = values[0][node.inputs[1 - axis.weight]]
-            found.append(_reader(name, axis, network.constants[name], _channels(node, axis, given, generator)))
+            rows = _channels(node, axis, given, generator)
+            found.append(_reader(name, axis, _bias(network, node, added), network.constants[name], rows))
 
     walk([network], inputs, list(by_layer), visit)
     return found
+
+
+def _bias(network: Network, node: Node, added: dict[str, tuple[str, int]]) -> str:
+    """Return the constant that a layer's outputs are shifted by; "" where there is none, or its places differ."""
+    if node.name in added:
+        adding, index = added[node.name]
+        return next(other.inputs[index] for other in network.nodes if other.name == adding)
+    own = node.inputs[2] if node.op in ("Conv", "Gemm") and len(node.inputs) > 2 else ""
+    return own if own in network.constants and network.constants[own].ndim == 1 else ""
 
 
 def _channels(node: Node, axis: WeightAxis, given: list[Array], generator: np.random.Generator) -> Matrix:
@@ -198,11 +219,12 @@ def _channels(node: Node, axis: WeightAxis, given: list[Array], generator: np.ra
     return np.concatenate(rows).astype(np.float64)
 
 
-def _reader(name: str, axis: WeightAxis, kernel: Array, rows: Matrix) -> _Reader:
+def _reader(name: str, axis: WeightAxis, bias: str, kernel: Array, rows: Matrix) -> _Reader:
     weights = np.moveaxis(kernel.astype(np.float64), axis.axis, 0).reshape(kernel.shape[axis.axis], -1)
     groups = rows.shape[1] // len(weights)  # a grouped convolution reads as many channels for each weight
     rows = rows.reshape(len(rows) * groups, -1) if groups > 1 else rows
-    centred = rows - rows.mean(axis=0)
+    mean = rows.mean(axis=0)
+    centred = rows - mean
     gram = weights @ weights.T
     if len(weights) > _MOST_FEATURES:
         covariance = np.diag(np.mean(centred**2, axis=0))
@@ -211,4 +233,4 @@ def _reader(name: str, axis: WeightAxis, kernel: Array, rows: Matrix) -> _Reader
     made = float(np.sum(covariance * gram)) or 1.0
     ridge = _RIDGE * float(np.mean(np.diag(covariance))) + 1e-12
     precision = np.asarray(np.linalg.inv(covariance + ridge * np.eye(len(covariance))), np.float64)
-    return _Reader(name, axis.axis, axis.units, precision, gram / made)
+    return _Reader(name, axis.axis, bias, axis.units, mean, precision, gram / made)

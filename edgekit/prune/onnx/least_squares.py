@@ -103,7 +103,7 @@ class _Problem:
             for axis in graph.axes
             if axis.weight == 1 and (axis.role == "out" or (axis.axis == 0 and _is_depthwise(windows, axis.layer)))
         }
-        shortcuts, added = _sums(original)
+        shortcuts, added = sums(original)
         return _Problem(original, windows, outputs, shortcuts, added, tuple(sorted(cut - set(windows))))
 
 
@@ -115,7 +115,7 @@ def _features(network: Network, node: Node, window: Window) -> int:
     return len(window.weights(network.constants[node.inputs[1]]))
 
 
-def _sums(network: Network) -> tuple[dict[str, str], dict[str, tuple[str, int]]]:
+def sums(network: Network) -> tuple[dict[str, str], dict[str, tuple[str, int]]]:
     """Return for nodes whose output one Add alone reads: the tensor it is added to, or that Add and its constant."""
     readers: dict[str, list[Node]] = {}
     for node in network.nodes:
@@ -129,7 +129,8 @@ def _sums(network: Network) -> tuple[dict[str, str], dict[str, tuple[str, int]]]
         index = 1 - reading[0].inputs.index(made)
         other = reading[0].inputs[index]
         if other in network.constants:
-            if network.constants[other].ndim == 1 and node.op == "MatMul" and network.constants[other].size > 1:
+            columns = node.op == "MatMul" and node.inputs[1] in network.constants
+            if columns and network.constants[other].ndim == 1 and network.constants[other].size > 1:
                 added[node.name] = (reading[0].name, index)
         elif network.shapes.get(other) == network.shapes.get(made):
             shortcuts[node.name] = other
