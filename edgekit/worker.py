@@ -83,7 +83,7 @@ def run(
     it: training is 1.3 times as fast. ``custom``: the user's file with the classes of a Keras model's own layers,
     which the child runs first. Raises the child's own EdgekitError, or StageError if it died.
     """
-    request = {"function": function, "arguments": _encode(arguments), "custom": str(custom) if custom else None}
+    request = {"function": function, "arguments": _encode(arguments)} | ({"custom": str(custom)} if custom else {})
     (out / REQUEST).write_text(json.dumps(request, sort_keys=True))
     with (out / LOG).open("wb") as log:
         command = [sys.executable, "-m", "edgekit.worker", str(out / REQUEST), str(os.getpid())]
@@ -180,7 +180,7 @@ def _main(request: Path, parent: int) -> int:
     wanted = json.loads(request.read_text())
     out = request.parent
     try:
-        if wanted["custom"]:
+        if "custom" in wanted:
             importlib.import_module("edgekit.keras_io").use_custom(Path(wanted["custom"]))
         module, _, name = wanted["function"].partition(":")
         function = getattr(importlib.import_module(module), name)
