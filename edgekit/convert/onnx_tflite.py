@@ -57,7 +57,7 @@ def run(*, out: Path, progress: Progress, model: Path, inputs: Path, tolerance: 
     given = arrays.load(inputs)
     progress(0.6, "comparing with ONNX Runtime")
     expected = reference_of(model, "onnx", given)
-    if orders := onnx_outputs.turned(expected, _answers(path, in_layout(given, images)), tolerance):
+    if orders := onnx_outputs.turned(expected, _answers(path, in_layout(given, images))):
         onnx_outputs.turn(objects, orders)
         path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(objects)))
     errors = [_proved(made, model, path, images, given, expected, tolerance, "calibration samples")]

@@ -24,7 +24,7 @@ from edgekit.convert import onnx_converter, onnx_file, onnx_tflite
 from edgekit.convert.finish import reference_of
 from edgekit.convert.onnx_fusions import pad_instead_of_zeros
 from edgekit.convert.onnx_layout import images
-from edgekit.convert.onnx_outputs import unmade
+from edgekit.convert.onnx_outputs import turned, unmade
 from edgekit.convert.onnx_tflite_ops import CONVERTED
 from edgekit.convert.package import tensor_specs
 from edgekit.dataset import Dataset, Preprocess
@@ -160,6 +160,17 @@ def test_names_of_inputs_and_outputs_are_kept_whatever_they_are(tmp_path: Path) 
     assert convert(source, tmp_path / "out")["layouts"] == {image: NHWC}
     inputs, outputs = tensor_specs(tmp_path / "out/model.tflite", "tflite")
     assert ([spec.name for spec in inputs], [spec.name for spec in outputs]) == ([image], [again, label])
+
+
+def test_an_output_is_turned_by_its_shape_or_else_by_its_numbers() -> None:
+    maps = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)
+    cube = np.random.default_rng(1).normal(size=(2, 4, 4, 4)).astype(np.float32)
+    rows = np.zeros((2, 5), np.float32)
+    expected = {"maps": maps, "cube": cube, "rows": rows}
+    assert turned(expected, expected) == {}
+    last = {"maps": maps.transpose(0, 2, 3, 1) + 9, "cube": cube.transpose(0, 2, 3, 1), "rows": rows}
+    assert turned(expected, last) == {"maps": (0, 3, 1, 2), "cube": (0, 3, 1, 2)}
+    assert turned(expected, {"maps": rows, "cube": cube + 9}) == {}
 
 
 def test_a_tensor_that_nothing_gives_is_named() -> None:
