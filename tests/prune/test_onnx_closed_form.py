@@ -16,6 +16,7 @@ from edgekit.prune.onnx.execute import answers, distance
 from edgekit.prune.onnx.importance import IMPORTANCE
 from edgekit.prune.onnx.least_squares import RefitSettings, refit
 from edgekit.prune.onnx.network import Network, read
+from edgekit.prune.onnx.relevance import Relevance
 from edgekit.prune.onnx.walk import walk
 from edgekit.prune.onnx.windows import window_of
 from edgekit.prune.selection import select
@@ -104,3 +105,34 @@ def test_every_method_ranks_every_unit_alike_twice(method: str, tmp_path: Path) 
     assert one.shape == (graph.unit_count,)
     assert np.isfinite(one).all()
     np.testing.assert_array_equal(one, two)
+
+
+def test_a_detector_errs_less_where_it_sees_something(tmp_path: Path) -> None:
+    found = Relevance.of(
+        onnx_network_with_a_map(tmp_path),
+        [{"boxes": np.zeros((1, 144, 4), np.float32), "scores": one_hot(number, 144)} for number in (0, 143)],
+    )
+    assert found is not None
+    assert found.cells.shape == (2, 12, 12)
+    assert found.cells[0, 0, 0] == found.cells[0, 2, 2] == found.cells[1, 11, 11] > 20
+    assert found.cells[0, 3, 3] == found.cells[1, 0, 0] == 1
+    coarse = found.at((1, 8, 6, 6))
+    assert coarse is not None
+    assert coarse.shape == (2, 36)
+    assert coarse[0, 0] == coarse[1, 35] == found.cells.max()
+    assert found.at((1, 144, 3)) is None
+
+
+def test_a_classifier_heeds_everything_alike(tmp_path: Path) -> None:
+    network = cut_graphs.network("chain", tmp_path)
+    assert Relevance.of(network, answers(network.proto.SerializeToString(), cut_graphs.samples(network, 2))) is None
+
+
+def onnx_network_with_a_map(folder: Path) -> Network:
+    return cut_graphs.network("branches", folder)  # its map has 12 x 12 cells, one for each of 144 boxes
+
+
+def one_hot(number: int, count: int) -> np.ndarray:
+    scores = np.zeros((1, count, 3), np.float32)
+    scores[0, number, 1] = 0.5
+    return scores

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from edgekit.prune.channel_graph import BoolArray, ChannelGraph, stays
 from edgekit.prune.linear_fit import MOST_FEATURES, Matrix, Moments, damped_fit, rows_wanted
 from edgekit.prune.onnx.execute import Arrays, answers, distance
-from edgekit.prune.onnx.network import Array, Network, Node, read, written
+from edgekit.prune.onnx.network import Array, Network, Node, read, runnable, written
+from edgekit.prune.onnx.relevance import Relevance, Weights
 from edgekit.prune.onnx.walk import Values, bytes_each, walk
 from edgekit.prune.onnx.windows import Window, window_of
 from edgekit.prune.selection import Selection
@@ -160,12 +161,14 @@ def _repaired(
     samples = {name: np.concatenate([fitted[name], held[name]]) for name in fitted}
     known = len(next(iter(fitted.values())))
     generator = np.random.default_rng(settings.seed)
+    answered = answers(runnable(problem.original.proto, problem.original.constants), samples)
+    relevance = Relevance.of(problem.original, answered)
 
     def visit(node: Node, values: list[Values]) -> None:
         adding, index = problem.added.get(node.name, ("", 0))
         own = nodes[node.name]
         bias = nodes[adding].inputs[index] if adding else own.inputs[2] if len(own.inputs) > 2 else ""
-        solve = _Layer(problem, network, node, own, bias, not adding, values, known)
+        solve = _Layer(problem, network, node, own, bias, not adding, values, known, relevance)
         solve.fit(generator) if kernels else solve.shift()
 
     walk([problem.original, network], samples, list(problem.windows), visit)
@@ -187,6 +190,7 @@ class _Layer:
     inside: bool
     values: list[Values]
     known: int
+    relevance: Relevance | None
 
     def fit(self, generator: np.random.Generator) -> None:
         """Give the layer the weights of least error."""
@@ -198,8 +202,10 @@ class _Layer:
         count = min(math.ceil(rows_wanted(len(start)) / len(given)), places)
         chosen = np.sort(generator.permutation(places)[:count])
         moments = _moments_of_each if window.depthwise else _moments
+        heed = self.relevance.at(made) if self.relevance else None
+        heed = np.ones((len(given), len(chosen)), np.float32) if heed is None else heed[:, chosen]
         known, unseen = (
-            moments(window, given[part], target[part], chosen, start, bool(self.bias))
+            moments(window, given[part], target[part], chosen, np.sqrt(heed[part]), start, bool(self.bias))
             for part in (slice(0, self.known), slice(self.known, None))
         )
         each = np.split(start, len(known), axis=1)
@@ -252,8 +258,9 @@ class _Layer:
 
 
 def _moments(
-    window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], start: Matrix, constant: bool
-) -> list[Moments]:
+    window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], heed: Weights, start: Matrix,
+    constant: bool,
+) -> list[Moments]:  # fmt: skip
     """Sum the second moments over samples, at the chosen positions of each: one sum, which serves all outputs."""
     moments = Moments.empty(*start.shape)
     step = max(1, _STEP_ROWS // max(len(chosen), 1))
@@ -262,13 +269,16 @@ def _moments(
         y = window.made(target[first : first + step], chosen)
         if constant:
             x = np.concatenate([x, np.ones_like(x[:, :1])], axis=1)
+        weight = heed[first : first + step].reshape(-1, 1)
+        x, y = x * weight, y * weight
         moments.add(x.T @ x, x.T @ y, np.sum(y * y, 0), np.sum(y, 0), len(y))
     return [moments]
 
 
 def _moments_of_each(
-    window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], start: Matrix, constant: bool
-) -> list[Moments]:
+    window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], heed: Weights, start: Matrix,
+    constant: bool,
+) -> list[Moments]:  # fmt: skip
     """Do the same for each output of a depthwise convolution, which reads features of its own."""
     outputs = [Moments.empty(len(start), 1) for _ in range(start.shape[1])]
     step = max(1, _STEP_ROWS // 8 // max(len(chosen), 1))
@@ -277,6 +287,8 @@ def _moments_of_each(
         y = window.made(target[first : first + step], chosen)
         if constant:
             x = np.concatenate([x, np.ones_like(x[:, :, :1])], axis=2)
+        weight = heed[first : first + step].reshape(-1, 1)
+        x, y = x * weight[:, :, None], y * weight
         own, targets = x.transpose(1, 0, 2), y.T[:, :, None]  # (outputs, rows, features) and (outputs, rows, 1)
         gram, cross = own.transpose(0, 2, 1) @ own, own.transpose(0, 2, 1) @ targets
         square, total = np.sum(targets * targets, axis=1), np.sum(targets, axis=1)
