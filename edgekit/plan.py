@@ -14,7 +14,7 @@ from edgekit.plan_data import Data, given_shape
 from edgekit.plan_float import FloatGraphs, variant_of
 from edgekit.plan_pruning import PRUNED, Pruning
 from edgekit.recipe import Recipe
-from edgekit.steps import FORMAT_LIBRARIES, KERAS, READ_BY, BuildPlan, Group, Ref, Refusal, Row, Step
+from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, Group, Ref, Refusal, Row, Step
 from edgekit.target import Output, Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
@@ -81,7 +81,7 @@ class _Planner:
             rows.append(self._row(format, "float32", "", pruned=True))
         for output in outputs:
             skipped = output.precision.startswith("int8") and not self.recipe.quantize.enabled
-            unmade = self.quantized or (output.precision == "float16" and self.source in READ_BY)
+            unmade = self.quantized or (output.precision == "float16" and not self.floats.has_float16(format))
             if output.precision == "float32" or skipped or unmade:
                 continue
             if output.precision != "float16" or not self.prunes:

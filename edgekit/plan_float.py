@@ -48,9 +48,21 @@ class FloatGraphs:
              "samples": samples, "signature": "" if self.recipe.model.shape else self.recipe.model.signature}, KERAS,
         ))  # fmt: skip
 
+    def has_float16(self, format: str) -> bool:
+        """Say whether files of this format are made with float16 weights; of an ONNX graph that is read, none is."""
+        return self.source not in READ_BY or format == "tflite"
+
     def artifact(self, format: str, precision: str, pruned: bool) -> str:
-        """Return the step that writes ``model.<format>``; a graph that is read as it is has float32 only."""
+        """Return the step that writes ``model.<format>`` in float32 or float16."""
         graph, name = self.graph(pruned), variant_of(pruned)
+        if self.source in READ_BY and precision == "float16":
+            wide, given = self.artifact(format, "float32", pruned), self.hand_off(format, pruned)
+            return self.result.add(Step(
+                f"{format}-float16-{name}", "convert", f"float16 {format} of the {name} model",
+                "edgekit.convert.tflite_float16:run",
+                {"model": Ref(wide, f"model.{format}"), "reference": Ref(given, "reference.npz"),
+                 "inputs": Ref(given, "inputs.npz")}, FORMAT_LIBRARIES[format],
+            ))  # fmt: skip
         if self.source == format:
             return graph
         if self.source in READ_BY:

@@ -20,7 +20,7 @@ from onnx_networks import Network
 
 from edgekit import arrays
 from edgekit.artifact import TensorSpec
-from edgekit.convert import onnx_converter, onnx_file, onnx_tflite
+from edgekit.convert import onnx_converter, onnx_file, onnx_tflite, tflite_float16, tflite_source
 from edgekit.convert.finish import reference_of
 from edgekit.convert.onnx_fusions import pad_instead_of_zeros
 from edgekit.convert.onnx_layout import images
@@ -30,6 +30,7 @@ from edgekit.convert.package import tensor_specs
 from edgekit.dataset import Dataset, Preprocess
 from edgekit.errors import DependencyError, RecipeError, StageError, UnsupportedError
 from edgekit.runtimes import open_model
+from edgekit.source.tflite_file import read_model
 
 PLAIN = Preprocess(size=None, color="rgb", mean=(0.0,), scale=(1.0,))
 SAMPLES = 3
@@ -299,3 +300,22 @@ def test_zeros_joined_to_a_map_are_padding(tmp_path: Path) -> None:
     given = {"image": np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)}
     found = [reference_of(path, "onnx", given)["wide"] for path in (source, tmp_path / "padded.onnx")]
     np.testing.assert_array_equal(*found)
+
+
+@real
+@pytest.mark.slow
+def test_float16_weights_take_half_the_room_and_compute_nearly_the_same(tmp_path: Path) -> None:
+    convert(onnx_networks.encoder(tmp_path / "source.onnx"), tmp_path / "out")
+    wide = tmp_path / "out/model.tflite"
+    (tmp_path / "half").mkdir()
+    found = tflite_float16.run(
+        out=tmp_path / "half", progress=lambda done, text: None, model=wide,
+        reference=tmp_path / "out/reference.npz", inputs=tmp_path / "out/inputs.npz",
+    )  # fmt: skip
+    assert 0 < found["parity_error"] < 2e-3
+    half = tmp_path / "half/model.tflite"
+    saved = wide.stat().st_size - half.stat().st_size
+    assert saved > 0.9 * (4 * 32 * 32 * 2), "two bytes of each number of the four matrices, less four ops"
+    model = read_model(half)
+    assert tflite_float16.narrow(model) == 0, "nothing is left to narrow"
+    assert tflite_source.widen(model), "and it is what edgekit reads back as float32"

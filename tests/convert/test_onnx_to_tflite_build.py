@@ -36,7 +36,7 @@ min_seconds = 0.1
 [prune]
 enabled = false
 [targets]
-names = ["raspberry-pi-4", "jetson-orin-nano"]
+names = ["pixel-8", "jetson-orin-nano"]
 """
 
 
@@ -52,15 +52,16 @@ def test_one_build_makes_both_formats_of_it(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     report = report_of(out)
     targets = {target["target"]: target for target in report["targets"]}
-    for name, format in (("raspberry-pi-4", "tflite"), ("jetson-orin-nano", "onnx")):
+    for name, format in (("pixel-8", "tflite"), ("jetson-orin-nano", "onnx")):
         rows = {row["name"]: row for row in targets[name]["variants"]}
         assert {"float32", "int8"} <= rows.keys()
+        assert ("float16" in rows) == (format == "tflite")
         assert {row["format"] for row in rows.values()} == {format}
         assert all(row["accuracy"]["samples"] == 12 for row in rows.values())
     (said,) = [line for line in report["warnings"] if "NHWC" in line]
     assert "take 'image' as NHWC" in said
 
-    bundle = out / targets["raspberry-pi-4"]["bundle"]
+    bundle = out / targets["pixel-8"]["bundle"]
     manifest = json.loads((bundle / "model.json").read_text())
     (image,) = manifest["inputs"]
     assert (image["shape"], image["layout"], image["source_layout"]) == ([1, 32, 48, 3], "NHWC", "NCHW")
