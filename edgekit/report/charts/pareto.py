@@ -29,6 +29,7 @@ _HEIGHT = 320.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, WIDTH - 16, 30.0, _HEIGHT - 44
 _LETTER = 7.0  # a generous width of one letter of a label
 _SMALLEST, _LARGEST = 4.0, 11.0  # radii of marks: their areas are as the sizes of the files
+_LIMIT = "accuracy budget"
 _FINGER = 15.0  # radius that answers a touch
 
 
@@ -53,7 +54,7 @@ def pareto(target: TargetReport) -> Markup:
     pad = max((max(values) - min(values)) * 0.12, 0.004)
     y = Scale(max(min(values) - pad, 0.0), max(values) + pad, _BOTTOM, _TOP)
     x = Scale(0.0, max(p.x for p in points) * 1.08 or 1.0, _LEFT, _RIGHT)
-    leaders, names = _labels(points, x, y)
+    leaders, names = _labels(points, x, y, limit)
     unit = f"p50 latency in ms, {_place(target)}" if timed else "size in MB (latency was not measured)"
     metric = next((v.accuracy.metric for v in target.variants if v.accuracy), "accuracy")
     return picture(
@@ -62,11 +63,12 @@ def pareto(target: TargetReport) -> Markup:
         _HEIGHT,
         bottom_axis(x, ticks(0, x.high), _TOP, _BOTTOM, unit),
         left_axis(y, ticks(y.low, y.high), _LEFT, _RIGHT, f"{metric}, higher is better"),
-        _limit_line(y, limit),
+        None if limit is None else tag("line", x1=_LEFT, x2=_RIGHT, y1=y(limit), y2=y(limit), class_="limit"),
         _front(points, x, y),
         leaders,
         *(_mark(point, x, y) for point in points),
         names,
+        None if limit is None else _limit_name(y, limit),
         role="group",
     )
 
@@ -120,14 +122,8 @@ def _place(target: TargetReport) -> str:
     return "on the device" if places == {"device"} else "on this host, not the board"
 
 
-def _limit_line(y: Scale, limit: float | None) -> Markup | None:
-    if limit is None:
-        return None
-    at = y(limit)
-    return join(
-        tag("line", x1=_LEFT, x2=_RIGHT, y1=at, y2=at, class_="limit"),
-        tag("text", "accuracy budget", x=_RIGHT, y=at + 14, text_anchor="end", class_="note limit-text"),
-    )
+def _limit_name(y: Scale, limit: float) -> Markup:
+    return tag("text", _LIMIT, x=_RIGHT, y=y(limit) + 14, text_anchor="end", class_="label limit-text")
 
 
 def _front(points: Sequence[_Point], x: Scale, y: Scale) -> Markup | None:
@@ -176,9 +172,11 @@ def _words(point: _Point) -> str:
     return ", ".join(parts) + (f". {variant.cause}" if variant.cause else "")
 
 
-def _labels(points: Sequence[_Point], x: Scale, y: Scale) -> tuple[Markup, Markup]:
+def _labels(points: Sequence[_Point], x: Scale, y: Scale, limit: float | None) -> tuple[Markup, Markup]:
     """Return leaders and names; a name is moved up or down where it would cover another."""
     taken = [Box(*_around(x(p.x), p.radius + 3), *_around(y(p.value), p.radius + 3)) for p in points]
+    if limit is not None:
+        taken.append(Box(_RIGHT - len(_LIMIT) * _LETTER, _RIGHT, y(limit) + 2, y(limit) + 17))
     leaders: list[Child] = []
     names: list[Child] = []
     for point in points:
