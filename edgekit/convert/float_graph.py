@@ -138,7 +138,7 @@ def input_names(model: keras.Model) -> list[str]:
 
 def output_names(model: keras.Model) -> list[str]:
     """Return the output names in flat order: the keys of a dict, else the names of the last layers."""
-    structure = model.output
+    structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     if isinstance(structure, dict):
         return ["_".join(map(str, path)) for path, _ in keras.tree.flatten_with_path(structure)]
     names: list[str] = []
@@ -151,7 +151,8 @@ def output_names(model: keras.Model) -> list[str]:
 def call(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Run the model in inference mode on inputs by name; returns outputs by name."""
     flat = [inputs[name] for name in input_names(model)]
-    structure = model.input
+    # A Sequential out of an .h5 file was never called, and knows no `input`.
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     single = len(flat) == 1 and not isinstance(structure, dict | list | tuple)
     packed = flat[0] if single else keras.tree.pack_sequence_as(structure, flat)
     outputs = keras.tree.flatten(model(packed, training=False))  # Resizing leaks training=True otherwise

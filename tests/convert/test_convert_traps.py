@@ -20,6 +20,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from keras import layers
 
+from edgekit import keras_io
 from edgekit.convert import float_graph, onnx, package, parity, rewrites, tflite, tflite_quantized
 from edgekit.errors import UnsupportedError
 from edgekit.quantize.decide import decide, needs_calibration
@@ -69,6 +70,15 @@ def test_t2_the_batch_is_one(format: str, tmp_path: Path) -> None:
     if format == "tflite":  # a dynamic batch hides in the signature of the shape
         interpreter = litert.Interpreter(model_content=content)
         assert all((d["shape_signature"] > 0).all() for d in interpreter.get_input_details())
+
+
+def test_a_sequential_out_of_an_h5_file_was_never_called(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((8,), name="x"), layers.Dense(3, name="y")]).save(tmp_path / "m.h5")
+    model = keras_io.load(tmp_path / "m.h5")
+    assert isinstance(model, keras.Sequential)
+    fed = {float_graph.input_names(model)[0]: np.ones((1, 8), np.float32)}
+    assert {name: array.shape for name, array in float_graph.reference(model, fed).items()} == {"y": (1, 3)}
+    float_graph.export_keras(model, tmp_path / "saved")
 
 
 def test_t2_other_open_dimensions_are_refused(tmp_path: Path) -> None:
