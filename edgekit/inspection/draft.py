@@ -212,7 +212,7 @@ def _budget(found: Inspection) -> list[str]:
 
 def _stages(found: Inspection) -> list[str]:
     lines = ["# Every other key has a default: edgekit schema recipe"]
-    if found.source.format in ("keras", "h5"):
+    if found.source.format in ("keras", "h5", "onnx") and not found.network.quantized:
         lines += ["# [prune]", "# enabled = true", "# keep_macs = 0.5  # of the multiply-accumulates; else found"]
     if not found.network.quantized:
         lines += ["# [quantize]", "# search_seconds = 120.0  # for each search of a mixed plan"]
