@@ -114,7 +114,7 @@ def prune(
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Cut channels and recover; write the smaller Keras model."""
+    """Cut channels and recover; write the smaller Keras or ONNX model."""
     _one_stage("prune", overrides(model, shape=shape, custom=custom), config, None, output, jobs, as_json)
 
 
