@@ -149,17 +149,24 @@ def test_an_onnx_file_that_is_quantized_already_passes_through(tmp_path: Path) -
     )
 
 
-def test_tensors_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_tensors_of_one_name_are_told_apart_and_old_codes_are_read(tmp_path: Path) -> None:
     path = write_add_relu(tmp_path / "m.tflite")
     model = read_model(path)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = b"same"
+    for code in model.operatorCodes:
+        code.builtinCode = 0  # as converters wrote before 2021
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     np.savez(tmp_path / "x.npz", x=np.ones((4, 4), np.float32))
     preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
     dataset = {"kind": "npz", "path": tmp_path / "x.npz", "preprocess": preprocess}
     tflite_source.run(out=tmp_path, progress=lambda *_: None, model=path, dataset=dataset, samples=2)
-    found = [tensor.name for tensor in read_model(tmp_path / "model.tflite").subgraphs[0].tensors]
+    written = read_model(tmp_path / "model.tflite")
+    assert [code.builtinCode for code in written.operatorCodes] == [
+        schema.BuiltinOperator.ADD,
+        schema.BuiltinOperator.RELU,
+    ]
+    found = [tensor.name for tensor in written.subgraphs[0].tensors]
     assert found == [b"same", b"same#1", b"same#2"]
     assert [tensor["name"] for tensor in open_model(tmp_path / "model.tflite", "tflite").outputs] == ["sum", "scores"]
 
