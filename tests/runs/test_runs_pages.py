@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from project import HANGS_S, command, edgekit, environment
@@ -229,11 +230,19 @@ def test_a_report_without_a_run_is_wrong_usage() -> None:
     assert "name a build folder" in done.err
 
 
+def violations(page: Any) -> list[str]:
+    """Return what axe-core's accessibility scan finds."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
+
+
 @pytest.mark.browser
 def test_in_a_real_browser_builds_are_chosen_and_compared(server: RunsServer) -> None:
     executable = shutil.which("chromium") or shutil.which("google-chrome")
-    if not executable or not find_spec("playwright"):
-        assert not os.environ.get("CI"), "Chromium or playwright is missing"
+    if not executable or not find_spec("axe_playwright_python"):
+        assert not os.environ.get("CI"), "Chromium or axe-core is missing"
         pytest.skip("no browser is installed; on Debian: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
@@ -247,11 +256,13 @@ def test_in_a_real_browser_builds_are_chosen_and_compared(server: RunsServer) ->
         page.on("request", lambda request: asked.append(request.url))
         page.goto(server.url)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert violations(page) == []
         page.get_by_label("Compare pull/7").check()
         page.get_by_text("main", exact=True).click()  # its name is the box's label
         page.get_by_role("button", name="Compare the chosen builds").click()
         page.wait_for_url("**/compare?*")
         assert page.get_by_role("heading", name="2 builds compared").is_visible()
+        assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.get_by_role("link", name="pull/7").click()
         page.wait_for_url("**/report.html")
