@@ -61,6 +61,8 @@ def report(
     if serve:
         _serve(run or Path(), port)
         return
+    if port is not None:
+        raise typer.BadParameter("goes with --serve only", param_hint="--port")
     if run is None:
         raise typer.BadParameter("name a build folder, or its report.json", param_hint="RUN")
     from importlib import import_module

@@ -21,6 +21,7 @@ from edgekit.report.comment import MARKER
 EXAMPLES = Path(__file__).parents[1] / "examples/ci"
 INSTALL = "Install edgekit"  # from the network: not run here
 EXPRESSIONS = {"github.event.pull_request.number": "7", "github.token": "secret", "vars.EDGEKIT_REPOSITORY": "none"}
+GITLAB = {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main")
 
 
@@ -113,6 +114,22 @@ def test_github_actions(project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("service", ["github", "gitlab"])
+def test_the_first_change_has_nothing_to_be_compared_with_and_passes(project: Path, service: str) -> None:
+    git(project.parent / "origin", "rm", "-q", "edgekit.toml")
+    git(project.parent / "origin", "commit", "-qm", "no recipe yet")
+    git(project, "fetch", "-q", "origin")
+    if service == "github":
+        failed, printed = run_github(project)
+        assert not failed, printed
+    else:
+        done = shell("\n".join(read("gitlab-ci.yml")["edgekit"]["script"]), project, **GITLAB)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not (project / "baseline.json").exists()
+    assert "passes" in (project / "comment.md").read_text()
+
+
+@pytest.mark.slow
 def test_github_actions_on_a_missed_budget(project: Path) -> None:
     worse(project)
     failed, printed = run_github(project)
@@ -130,7 +147,7 @@ def test_gitlab_ci(project: Path, passes: bool) -> None:
     if not passes:
         worse(project)
     job = read("gitlab-ci.yml")["edgekit"]
-    done = shell("\n".join(job["script"]), project, CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
+    done = shell("\n".join(job["script"]), project, **GITLAB)
     assert done.returncode == (0 if passes else 7), done.stdout + done.stderr
     suites = ElementTree.parse(project / job["artifacts"]["reports"]["junit"]).getroot()
     assert (suites.attrib["failures"] == "0") == passes
