@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,44 @@ class Done:
         return [line.rstrip() for line in self.err.splitlines() if line[:1] in "✓✗-" and "/" in line]
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "edgekit", *(str(item) for item in arguments)]
+def command(*arguments: object, program: Path | None = None) -> list[str]:
+    """Return the command line of this environment's edgekit, or of another ``program``."""
+    return [*([str(program)] if program else [sys.executable, "-m", "edgekit"]), *(str(item) for item in arguments)]
+
+
+_ELSEWHERE = """#!/bin/sh
+umask 077
+export HOME="{home}" TMPDIR="{home}/tmp" PYTHONHASHSEED=12345 PYTHONPATH="$PYTHONPATH:{checkout}"
+export TZ=XXX-13:45 LC_ALL=POSIX LANG=POSIX USER=somebody
+exec "{python}" -m edgekit "$@"
+"""
+
+
+def elsewhere(folder: Path) -> Path:
+    """Return edgekit as another user of this machine has it, with the same libraries: a virtual environment, a home,
+    a time zone, a locale, a seed of hashes and a umask of its own. The processors stay: how many train decides the
+    order of their sums.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    [packages] = (folder / "env/lib").glob("python*/site-packages")
+    libraries = sysconfig.get_path("purelib")
+    (packages / "libraries.pth").write_text(f"import site; site.addsitedir({libraries!r})\n")
+    (folder / "home/tmp").mkdir(parents=True)
+    program = folder / "edgekit"
+    checkout = Path(__file__).parents[1]
+    program.write_text(_ELSEWHERE.format(home=folder / "home", python=folder / "env/bin/python", checkout=checkout))
+    program.chmod(0o755)
+    return program
 
 
 def environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def edgekit(*arguments: object, timeout_s: float = HANGS_S) -> Done:
+def edgekit(*arguments: object, timeout_s: float = HANGS_S, program: Path | None = None) -> Done:
     """Run the command line to its end."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout_s, env=environment())
+    words = command(*arguments, program=program)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, env=environment())
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -16,7 +16,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import HANGS_S, ONE_EPOCH, begin, command, digests, edgekit, environment, fashion, made, report_of
+from project import (
+    HANGS_S,
+    ONE_EPOCH,
+    begin,
+    command,
+    digests,
+    edgekit,
+    elsewhere,
+    environment,
+    fashion,
+    made,
+    report_of,
+)
 
 from edgekit import build as builder
 from edgekit.errors import EdgekitError
@@ -48,11 +60,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 class Running:
     """A build that is under way, in its own process group, with its stderr in a file."""
 
-    def __init__(self, folder: Path, out: Path) -> None:
+    def __init__(self, folder: Path, out: Path, program: Path | None = None) -> None:
         self.log = folder / f"{out.name}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command("build", "-c", folder, "-o", out), stdout=subprocess.DEVNULL, stderr=log,
+                command("build", "-c", folder, "-o", out, program=program), stdout=subprocess.DEVNULL, stderr=log,
                 env=environment(), start_new_session=True,
                 # a shell's background jobs ignore SIGINT and pass that on
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -140,10 +152,12 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(recipe: Path) -> None
 
 
 @pytest.mark.slow
-def test_kill_9_in_the_middle_costs_one_step_and_no_byte(finished: Path, tmp_path: Path) -> None:
+def test_kill_9_in_another_environment_costs_one_step_and_no_byte(finished: Path, tmp_path: Path) -> None:
+    """The other user's build is also killed in the middle: both make it what it is here, byte for byte."""
+    program = elsewhere(tmp_path / "elsewhere")
     recipe = fashion(tmp_path / "another-folder", ONE_EPOCH)
     out = recipe / "out"
-    running = Running(recipe, out)
+    running = Running(recipe, out, program)
     running.wait_for_steps(2)
     children = running.children()
     running.process.kill()
@@ -151,13 +165,13 @@ def test_kill_9_in_the_middle_costs_one_step_and_no_byte(finished: Path, tmp_pat
     assert gone(children), children  # the child dies with its parent
     finished_steps = running.log.read_text().count("✓")
 
-    done = edgekit("build", "-c", recipe, "-o", out)
+    done = edgekit("build", "-c", recipe, "-o", out, program=program)
     assert done.code == 0, done.err
     assert all(line.endswith("reused") for line in done.lines()[:finished_steps]), done.err
     assert not done.lines()[finished_steps].endswith("reused")
     assert not list((out / "store/tmp").iterdir())
 
-    # The uninterrupted build in another folder is the measure: same recipe, same bytes.
+    # The uninterrupted build in another folder is the measure: same recipe, same libraries, same bytes.
     assert digests(out / "variants") == digests(finished / "out/variants")
     ours, theirs = made(out / "artifacts"), made(finished / "out/artifacts")
     both = {name for name in set(ours) & set(theirs) if not name.endswith("/model.json")}
