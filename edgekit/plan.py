@@ -150,7 +150,7 @@ class _Planner:
         step = Step(
             f"search-{name}" if settings.finetune else f"plan-{name}", "quantize", f"calibrate and search {name}",
             _SEARCH, self._calibrating(model, format, "int8", scheme) | aim, FORMAT_LIBRARIES[format],
-            preliminary=settings.finetune,
+            preliminary=settings.finetune, resumable=True,
         )  # fmt: skip
         self.result.add(step)
         return step

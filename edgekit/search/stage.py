@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from edgekit.dataset import Preprocess, open_dataset
 from edgekit.errors import StageError
 from edgekit.progress import Progress
 from edgekit.quantize import decide
+from edgekit.quantize.plan import Plan
 from edgekit.quantize.stage import PLAN
 from edgekit.runtimes import open_model
 from edgekit.search.bases import Bases
 from edgekit.search.problem import Found, Problem
+from edgekit.search.record import Record, key_of
 from edgekit.search.refine import Refiner
 from edgekit.search.search import search
 from edgekit.search.trial import EMITTERS, Trial, Trials
@@ -47,13 +50,14 @@ class Split:
 def run(
     *, out: Path, progress: Progress, model: Path, format: str, precision: str, scheme: str,
     dataset: dict[str, Any], samples: int, task: dict[str, Any], target_loss: float, seconds: float,
-    reference: Path | None = None, largest_mb: float | None = None,
+    reference: Path | None = None, largest_mb: float | None = None, work: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Search at most ``seconds``; write ``plan.json`` and ``model.<format>``, the float file it is a plan of.
 
     ``dataset``: unlabelled samples; some are calibrated on, others judge. ``target_loss``: 1 minus the agreement
     with the float model that is good enough to stop at. ``reference``: the float model to agree with, where that
-    is not ``model`` itself. ``largest_mb``: what the file should stay under, in 10^6 bytes.
+    is not ``model`` itself. ``largest_mb``: what the file should stay under, in 10^6 bytes. ``work`` keeps what
+    trials came to, if this is killed.
     """
     data = open_dataset(
         dataset["kind"], dataset["path"], None, Preprocess.from_json(dataset["preprocess"]), labelled=False
@@ -66,14 +70,15 @@ def run(
     refiner = Refiner(format, EMITTERS[format], bases.samples, out)
     plain = bases.plain()
     with Trials(format, held, out) as trials:
-        judge = _Judge(trials.run(reference or model, None), task)
+        attempt = _recorded(trials, work)
+        judge = _Judge(attempt(reference or model, None, None), task)
         problem = Problem(
             decide=lambda base, exclude, hazards: decide.decide(
                 base.model, format, precision, scheme, base.ranges,
                 samples=len(split.calibrate), exclude=exclude, hazards=hazards,
                 activations=base.activations,
             ),
-            run=lambda base, plan, limit: trials.run(base.model, plan, limit),
+            run=lambda base, plan, limit: attempt(base.model, plan, limit),
             loss=judge.loss,
             bases=[lambda: plain, bases.clipped, bases.repaired],
             refine=refiner.refine,
@@ -91,6 +96,23 @@ def run(
         target_loss,
         [*_too_few(split), *_too_short(found, seconds), *bases.notes, *found.notes, *judge.notes],
     )
+
+
+def _recorded(trials: Trials, work: Path | None) -> Callable[[Path, Plan | None, int | None], Trial]:
+    """Return what runs a trial, or says what it came to before a kill."""
+    if work is None:
+        return trials.run
+    record = Record(work)
+
+    def attempt(model: Path, plan: Plan | None, limit: int | None) -> Trial:
+        key = key_of(model, plan, limit)
+        trial = record.known(key)
+        if trial is None:
+            trial = trials.run(model, plan, limit)
+            record.add(key, trial)
+        return trial
+
+    return attempt
 
 
 def _too_few(split: Split) -> list[str]:

@@ -73,12 +73,15 @@ def images(tmp_path: Path) -> dict[str, Any]:
     return {"kind": "npz", "path": tmp_path / "images.npz", "preprocess": preprocess}
 
 
-def run(folder: Path, model: Path, images: dict[str, Any], target_loss: float, seconds: float = 60.0) -> dict[str, Any]:
+def run(
+    folder: Path, model: Path, images: dict[str, Any], target_loss: float, seconds: float = 60.0,
+    work: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     out = folder / "out"
-    out.mkdir(exist_ok=True)
+    out.mkdir(exist_ok=True, parents=True)
     return stage.run(
         out=out, progress=lambda done, text: None, model=model, format="onnx", precision="int8", scheme="cpu",
-        dataset=images, samples=128, task=GENERIC, target_loss=target_loss, seconds=seconds,
+        dataset=images, samples=128, task=GENERIC, target_loss=target_loss, seconds=seconds, work=work,
     )  # fmt: skip
 
 
