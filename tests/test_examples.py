@@ -114,6 +114,20 @@ def test_github_actions(project: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_job_in_the_readme(project: Path) -> None:
+    [block] = re.findall(
+        r"^```yaml\n(.*?)^```", (EXAMPLES.parents[1] / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    [job] = yaml.safe_load(block)["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if step.get("run", "").startswith("edgekit ")]
+    summary = {"GITHUB_STEP_SUMMARY": str(project.parent / "summary.md")}
+    assert [shell(command, project, **summary).returncode for command in commands] == [0, 0]
+    assert (project / "junit.xml").exists()
+    worse(project)
+    assert [shell(command, project, **summary).returncode for command in commands] == [0, 7]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("service", ["github", "gitlab"])
 def test_the_first_change_has_nothing_to_be_compared_with_and_passes(project: Path, service: str) -> None:
     git(project.parent / "origin", "rm", "-q", "edgekit.toml")
