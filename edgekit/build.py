@@ -15,6 +15,7 @@ from edgekit import (
     device_rows,
     disagreements,
     installed,
+    layer_noise,
     pipeline,
     plan,
     provenance,
@@ -137,6 +138,7 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, jobs: int
         limit = prepared.recipe.budget.accuracy_drop
         explained = of_build.explain(targets, prepared.plan, outcome, limit, store, observer, jobs)
         explained = disagreements.add(explained, prepared.plan, outcome, store, observer, jobs)
+        explained = layer_noise.add(explained, prepared.plan, outcome, store, observer, jobs)
         report = _report(prepared, outcome, explained, started)
         origin = Origin(prepared.recipe, report, installed.closure())
         report = lay_out(origin, prepared.plan.groups, outcome, place)

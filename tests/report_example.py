@@ -171,6 +171,7 @@ def raspberry_pi() -> TargetReport:
             "tflite",
             planned=planned(),
             disagreements=boxes_differ(),
+            layers=diagnosis().layers,
         ),
     ]
     budget = Budget(accuracy_drop_points=0.6, latency_ms=10, model_mb=1)

@@ -52,6 +52,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "plan_costs",
             "precision_map",
             "disagreements",
+            "layer_noise",
             "verdicts",
             "device_rows",
             "build",

@@ -88,13 +88,23 @@ def test_a_build_says_what_was_planned_and_which_answers_changed(finished: Path)
     assert "Where float32 and" in (finished / "out/report.html").read_text()
 
 
+def test_a_build_says_what_int8_does_to_each_layer(finished: Path) -> None:
+    found = rows(report_of(finished / "out"))
+    [target] = report_of(finished / "out")["targets"]
+    layers = found[target["shipped"]]["layers"]
+    assert len(layers) > 4
+    assert all(layer["sqnr_db"] > 5 for layer in layers if layer["sqnr_db"] is not None)
+    assert all(not row["layers"] for name, row in found.items() if name != target["shipped"])
+    assert f"What int8 does to each layer of {target['shipped']}" in (finished / "out/report.html").read_text()
+
+
 def test_a_rerun_reuses_every_step_and_is_fast(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(copied / "out/variants"), made(copied / "out/artifacts")
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     done = build(copied)
     assert done.code == 0, done.err
     assert all(line.endswith("reused") for line in done.lines())
-    assert len(done.lines()) == 19
+    assert len(done.lines()) == 20
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines() if line.startswith("import time:")}
     assert "edgekit.build" in imported
     assert not imported & {"tensorflow", "keras"}  # 0.8 s on an idle machine; these alone take 5 s

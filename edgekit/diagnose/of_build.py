@@ -18,7 +18,7 @@ from edgekit.store import Store
 SAMPLES = 32
 SECONDS = 20.0  # for each file, at most: the worst layers are tried first
 _ROUNDINGS_SHARE = 0.25  # of the budget: what is lost beyond the same model in float, to be worth an explanation
-_LIBRARIES = {"tflite": (*TFLITE, "onnx", "onnxruntime"), "onnx": (*ONNX, "ai-edge-litert")}
+LIBRARIES = {"tflite": (*TFLITE, "onnx", "onnxruntime"), "onnx": (*ONNX, "ai-edge-litert")}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _step(row: Row, variant: Variant, plan: BuildPlan, outcome: pipeline.Outcome
             "samples": SAMPLES,
             "seconds": SECONDS,
         },
-        _LIBRARIES[variant.format], machine_bound=True,
+        LIBRARIES[variant.format], machine_bound=True,
     )  # fmt: skip
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit import tasks
-from edgekit.artifact import TensorSpec
 from edgekit.convert.tflite_sparse import dense_file
-from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.diagnose import causes, causes_calibration, causes_structure, causes_weights
 from edgekit.diagnose.agreement import agreement
 from edgekit.diagnose.compare_layers import Comparison, compare, layers_of
@@ -24,9 +22,9 @@ from edgekit.diagnose.layout_trial import try_layouts
 from edgekit.diagnose.output_blame import Blame, Prober, measure
 from edgekit.diagnose.output_error import Part, errors, parts_of
 from edgekit.diagnose.quantized_file import QuantizedFile, read_quantized
+from edgekit.diagnose.samples import Samples
 from edgekit.diagnose.schema import ClassAgreement, Diagnosis, Finding, Layer, OutputError, WorstSample
 from edgekit.diagnose.weight_forms import read_weights
-from edgekit.errors import StageError
 from edgekit.progress import Progress
 
 CAUSES: tuple[causes.Cause, ...] = (
@@ -66,7 +64,7 @@ def run(
     graph = read_quantized(float_model, format)
     file = read_quantized(artifact, format)
     runner = open_runner(float_model, format)
-    data = _Samples(dataset, runner, samples, labelled=task["kind"] != "generic")
+    data = Samples(dataset, runner, samples, labelled=task["kind"] != "generic")
     _check_outputs(runner, data, task)
     refused = _refusals(artifact, format, file, data[0], runner.inputs, out)
     runs = not any(finding.cause == "does-not-run" for finding in refused)
@@ -112,51 +110,7 @@ def run(
     ).model_dump()
 
 
-class _Samples(Sequence[Sample]):
-    """The dataset's samples as inputs of the float model, read when asked for; ``limit`` of them, spread evenly.
-
-    Folders list their classes one after another: the first samples would be all of one class.
-    """
-
-    def __init__(self, dataset: dict[str, Any], runner: Runner, limit: int, *, labelled: bool) -> None:
-        preprocess = Preprocess.from_json(dataset["preprocess"])
-        self._data: Dataset = open_dataset(
-            dataset["kind"], dataset["path"], dataset["labels"], preprocess,
-            labelled=labelled, classes=dataset["classes"],
-        )  # fmt: skip
-        self._specs = [
-            TensorSpec(spec["name"], (1, *spec["shape"][1:]) if spec["shape"] else (), spec["dtype"])
-            for spec in runner.inputs
-        ]
-        count = min(limit, len(self._data))
-        if count < 1:
-            raise StageError("There are no samples to compare on.", "Give at least one; calibration samples will do.")
-        self._positions = np.linspace(0, len(self._data) - 1, count).round().astype(int).tolist()
-        self.classes = self._data.classes
-
-    @property
-    def truth(self) -> Any:
-        """Return the labels of these samples, or None."""
-        truth = self._data.truth
-        if truth is None:
-            return None
-        chosen = [truth[position] for position in self._positions]
-        return np.asarray(chosen) if isinstance(truth, np.ndarray) else chosen
-
-    def name(self, index: int) -> str:
-        return self._data.name(self._positions[index])
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._data.inputs(self._positions[index], self._specs)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[index] for index in range(len(self)))
-
-
-def _check_outputs(runner: Runner, data: _Samples, task: dict[str, Any]) -> None:
+def _check_outputs(runner: Runner, data: Samples, task: dict[str, Any]) -> None:
     """Raise RecipeError now, and not after a minute, where the outputs are not what the task reads."""
     outputs = {name: np.asarray(array) for name, array in runner.run(data[0]).items()}
     tasks.load(task["kind"], task.get("adapter")).decode(outputs, {**task, "classes": data.classes})
@@ -230,7 +184,7 @@ def _classes(found: list[ClassAgreement], labelled: Labelled | None) -> list[Cla
     return list(known.values())
 
 
-def _worst(data: _Samples, per_sample: Sequence[float], labelled: Labelled | None) -> list[WorstSample]:
+def _worst(data: Samples, per_sample: Sequence[float], labelled: Labelled | None) -> list[WorstSample]:
     """Return the samples that suffer most: first those that lost most labels, then by the error at the outputs."""
     lost = labelled.lost if labelled else [0] * len(per_sample)
     order = sorted(range(len(per_sample)), key=lambda i: (-lost[i], -per_sample[i]))[:_WORST_SAMPLES]

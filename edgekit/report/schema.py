@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from edgekit.diagnose.schema import Diagnosis
+from edgekit.diagnose.schema import Diagnosis, Layer
 from edgekit.report.measured import Accuracy as Accuracy
 from edgekit.report.measured import DeviceRun as DeviceRun
 from edgekit.report.measured import DeviceState as DeviceState
@@ -168,6 +168,10 @@ class Variant(Model):
         default=[], description="every op in the order they run; empty where no op is planned: all are `precision`"
     )
     disagreements: Disagreements | None = Field(default=None, description="null where nothing was compared with float")
+    layers: list[Layer] = Field(
+        default=[],
+        description="every layer against the float model; empty for a float file, and where diagnosis says it",
+    )
     diagnosis: Diagnosis | None = Field(default=None, description="why it loses; null where there was nothing to ask")
 
 

@@ -10,6 +10,7 @@ from edgekit.report.charts.pareto import pareto, undrawn
 from edgekit.report.charts.steps import steps
 from edgekit.report.device_section import beside, device_lines
 from edgekit.report.diagnosis_section import diagnosis_section
+from edgekit.report.layers_section import layers_section
 from edgekit.report.markup import Markup, join, tag
 from edgekit.report.per_class import per_class
 from edgekit.report.precision_section import precision_map
@@ -37,6 +38,7 @@ def section(target: TargetReport, index: int) -> Markup:
         tag("div", _left(target), _right(target), class_="pair"),
         samples_section(target, index),
         precision_map(target),
+        layers_section(target),
         diagnosis_section(target),
         _step_table(target),
         per_class(target),

@@ -19,6 +19,7 @@ from report_example import answers_differ, boxes_differ, diagnosis, example, lat
 from edgekit.profile.verdict import Budget, judge
 from edgekit.report import FORMATS, diagnosis_page, figures, html, markdown, raw_data
 from edgekit.report.charts.layers import layers
+from edgekit.report.layers_section import layers_section
 from edgekit.report.precision_section import blocks, precision_map, summary
 from edgekit.report.samples_section import samples_section
 from edgekit.report.schema import PlannedOp, Report, SparseFile, TargetReport
@@ -70,6 +71,7 @@ def hostile() -> Report:
                     "warnings": [HOSTILE],
                     "sparse": SparseFile(weights=0, dense_bytes=1, note=HOSTILE),
                     "diagnosis": row.diagnosis and diagnosis(HOSTILE),
+                    "layers": row.layers and diagnosis(HOSTILE).layers,
                     "planned": [PlannedOp(name=HOSTILE, kind=HOSTILE, precision="int8", reason=HOSTILE)],
                     "disagreements": row.disagreements
                     and (answers_differ(HOSTILE) if row.disagreements.lost == 1 else boxes_differ(HOSTILE)),
@@ -426,6 +428,18 @@ def test_samples_say_who_finds_what() -> None:
     assert "test.npz[7] (51 %)" in page.text
     pictures = [a["href"] for tag, a in page.elements if tag == "image"]
     assert len(pictures) == 3  # each is embedded once, and used again
+
+
+def test_the_noise_of_layers_is_drawn_where_nobody_had_to_diagnose() -> None:
+    target = example().targets[0]
+    made = layers_section(target)
+    assert made is not None
+    page = Page(made)
+    assert "What int8 does to each layer of pruned-int8" in page.text
+    assert len([tag for tag, _ in page.elements if tag == "circle"]) == 11
+    assert page.text.index("boxes CONV_2D 21.0 dB") < page.text.index("block10_relu CONV_2D 34.0 dB")
+    bare = [row.model_copy(update={"layers": []}) for row in target.variants]
+    assert layers_section(target.model_copy(update={"variants": bare})) is None
 
 
 def test_samples_that_are_no_images_are_a_table() -> None:

@@ -41,6 +41,26 @@ def layers(name: str, found: Sequence[Layer]) -> Markup:
         _names(worst[:_NAMED], found, step, y),
         tag("line", x1=_LEFT, x2=_RIGHT, y1=middle, y2=middle, class_="zero"),
         _noise(found, step, middle + _GAP, bottom),
+        _ends(bottom),
+    )
+
+
+def noise(name: str, found: Sequence[Layer]) -> Markup:
+    """Draw the layers' own noise alone, for a file that nobody had to diagnose."""
+    step, bottom = (_RIGHT - _LEFT) / len(found), _TOP + _TALL
+    known = sorted((layer.sqnr_db, layer.tensor) for layer in found if layer.sqnr_db is not None)
+    described = "; ".join(f"{tensor}: {db:.1f} dB" for db, tensor in known[:8]) or "none differs"
+    return picture(
+        f"Noise of each layer, {name}",
+        f"The noisiest: {described}",
+        bottom + 20,
+        _noise(found, step, _TOP, bottom),
+        _ends(bottom),
+    )
+
+
+def _ends(bottom: float) -> Markup:
+    return join(
         tag("text", "first layer", x=_LEFT, y=bottom + 16, class_="tick"),
         tag("text", "last", x=_RIGHT, y=bottom + 16, text_anchor="end", class_="tick"),
     )
@@ -99,7 +119,7 @@ def _noise(found: Sequence[Layer], step: float, top: float, bottom: float) -> Ma
     known = [(i, layer, layer.sqnr_db) for i, layer in enumerate(found) if layer.sqnr_db is not None]
     label = "Signal to noise of the layer itself, dB"
     if not known:
-        return tag("text", "No noise was measured: the file does not run, or is exact", x=_LEFT, y=top, class_="note")
+        return tag("text", "No noise: the file does not run, or answers exactly alike", x=_LEFT, y=top, class_="note")
     low, high = min(0.0, *(db for *_, db in known)), max(10.0, *(db for *_, db in known))
     low, high = 10 * math.floor(low / 10), 10 * math.ceil(high / 10)
     y = Scale(low, high, bottom, top)
