@@ -25,6 +25,8 @@ from edgekit.runtimes import open_model
 Arrays = dict[str, npt.NDArray[Any]]
 EMITTERS: dict[str, Callable[[bytes, Plan], bytes]] = {"tflite": tflite_quantized.emit, "onnx": onnx_quantized.emit}
 
+_TIMED_MS = 25.0  # of calls, at least
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -82,6 +84,7 @@ def _try(model: Path, format: str, plan: Plan | None, samples: Path, candidate: 
         session = open_model(path, format)
         held = _unpacked(samples, limit)
         timed = [_outputs(session, sample) for sample in held]
+        fastest_ms = _fastest_ms(session, held, [ms for _, ms in timed])
     except (StageError, UnsupportedError) as error:
         return Trial((), 0, error.message)
     outputs = tuple(made for made, _ in timed)
@@ -89,7 +92,7 @@ def _try(model: Path, format: str, plan: Plan | None, samples: Path, candidate: 
         for name, array in made.items():
             if not np.isfinite(array).all():
                 return Trial((), path.stat().st_size, f"output {name!r} is NaN or infinite")
-    return Trial(outputs, path.stat().st_size, fastest_ms=min(ms for _, ms in timed))
+    return Trial(outputs, path.stat().st_size, fastest_ms=fastest_ms)
 
 
 def _outputs(session: Any, sample: Arrays) -> tuple[Arrays, float]:
@@ -100,6 +103,15 @@ def _outputs(session: Any, sample: Arrays) -> tuple[Arrays, float]:
     arrays = session.outputs_now()
     made = {spec["name"]: np.array(array) for spec, array in zip(session.outputs, arrays, strict=True)}
     return made, took_ms
+
+
+def _fastest_ms(session: Any, held: list[Arrays], known: list[float]) -> float:
+    """Call a fast file again: among a few calls of microseconds none may be undisturbed."""
+    fastest, spent = min(known), sum(known)
+    while spent < _TIMED_MS:
+        again = [_outputs(session, sample)[1] for sample in held]
+        fastest, spent = min(fastest, *again), spent + sum(again)
+    return fastest
 
 
 def _packed(samples: list[Arrays]) -> Arrays:
