@@ -20,15 +20,20 @@ def layers_section(target: TargetReport) -> Markup | None:
 def _panel(name: str, layers: list[Layer]) -> Markup:
     noisiest = sorted(layers, key=lambda layer: float("inf") if layer.sqnr_db is None else layer.sqnr_db)[:_SHOWN]
     rows = [[layer.tensor.split(";")[-1], layer.op or "input", _decibels(layer)] for layer in noisiest]
-    return tag(
+    words = (
+        "Against the same layer of the float model, with all before it in int8 too. Higher is closer: 20 dB are a tenth"
+        " of the signal, 40 dB a hundredth. What counts is the accuracy above."
+    )
+    picture = tag(
         "div",
         tag("h3", f"What int8 does to each layer of {name}"),
-        tag("p", "Against the same layer of the float model, with all before it in int8 too. Higher is closer: 20 dB "
-            "are a tenth of the signal, 40 dB a hundredth. What counts is the accuracy above.", class_="soft small"),
+        tag("p", words, class_="soft small"),
         noise(name, layers),
-        table(f"Noisiest layers of {name}", ["Layer", "Op", "Signal to noise"], rows, numbers=(2,)),
         class_="panel",
-    )  # fmt: skip
+    )
+    noisy = table(f"Noisiest layers of {name}", ["Layer", "Op", "Signal to noise"], rows, numbers=(2,))
+    figures = tag("div", noisy, class_="panel")
+    return tag("div", tag("div", picture, class_="column"), tag("div", figures, class_="column"), class_="pair")
 
 
 def _decibels(layer: Layer) -> Markup | str:
