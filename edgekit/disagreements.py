@@ -1,6 +1,6 @@
 """After a build: on which test samples the file of each verdict answers otherwise than the float model.
 
-It comes last, as explanations do: what it shows changes no verdict.
+It comes last, as explanations do: what it shows changes no verdict, and where it fails the row says so.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from edgekit import pipeline
 from edgekit.diagnose.of_build import Explained
 from edgekit.report.per_class import compared
-from edgekit.report.schema import Disagreements, TargetReport
+from edgekit.report.schema import Disagreements, TargetReport, Variant
 from edgekit.steps import FORMAT_LIBRARIES, BuildPlan, File, Group, Row, Step
 from edgekit.store import Store
 
@@ -33,7 +33,7 @@ def add(
         return explained
     made = pipeline.run(BuildPlan(steps=needed), store, observer, jobs)
     targets = [_with(verdict, row, made) for verdict, row in zip(explained.targets, wanted, strict=True)]
-    return Explained(targets, {**explained.steps, **needed}, {**explained.errors, **made.errors})
+    return Explained(targets, {**explained.steps, **needed}, explained.errors)
 
 
 def _row(verdict: TargetReport, group: Group, plan: BuildPlan, outcome: pipeline.Outcome) -> Row | None:
@@ -60,15 +60,19 @@ def _step(row: Row, group: Group, plan: BuildPlan, outcome: pipeline.Outcome) ->
 
 
 def _with(verdict: TargetReport, row: Row | None, made: pipeline.Outcome) -> TargetReport:
-    entry = made.entries.get(_id(row)) if row is not None else None
-    if row is None or entry is None:
+    if row is None:
         return verdict
-    found = Disagreements.model_validate(entry.result)
-    rows = [
-        variant.model_copy(update={"disagreements": found}) if variant.name == row.name else variant
-        for variant in verdict.variants
-    ]
-    return verdict.model_copy(update={"variants": rows})
+    entry = made.entries.get(_id(row))
+
+    def told(variant: Variant) -> Variant:
+        if variant.name != row.name:
+            return variant
+        if entry is not None:
+            return variant.model_copy(update={"disagreements": Disagreements.model_validate(entry.result)})
+        missed = f"its answers could not be compared: {made.errors[_id(row)].message}"
+        return variant.model_copy(update={"warnings": [*variant.warnings, missed]})
+
+    return verdict.model_copy(update={"variants": [told(variant) for variant in verdict.variants]})
 
 
 def _id(row: Row) -> str:

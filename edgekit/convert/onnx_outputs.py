@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.convert.parity import compare
+from edgekit.convert.tflite_codes import index_of
 
 Array = npt.NDArray[Any]
 Order = tuple[int, ...]
@@ -90,7 +91,8 @@ def turn(model: Any, orders: Mapping[str, Order]) -> None:
         main.tensors.append(outer)
         turned_index = len(main.tensors) - 1
         op = schema.OperatorT()
-        op.opcodeIndex, op.inputs, op.outputs = _code(model), [index, permutation], [turned_index]
+        op.opcodeIndex = index_of(model, schema.BuiltinOperator.TRANSPOSE)
+        op.inputs, op.outputs = [index, permutation], [turned_index]
         op.builtinOptionsType = schema.BuiltinOptions.TransposeOptions
         op.builtinOptions = schema.TransposeOptionsT()
         main.operators = [*main.operators, op]
@@ -108,18 +110,6 @@ def _constant(model: Any, name: str, values: Array) -> int:
     tensor.type = schema.TensorType.INT32
     main.tensors.append(tensor)
     return len(main.tensors) - 1
-
-
-def _code(model: Any) -> int:
-    transpose = schema.BuiltinOperator.TRANSPOSE
-    for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == transpose:
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = transpose
-    code.version = 1
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
 
 
 def _entry(name: str, index: int) -> Any:

@@ -11,6 +11,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from edgekit import arrays
 from edgekit.convert.hand_off import check_parity
+from edgekit.convert.tflite_codes import index_of
 from edgekit.progress import Progress
 from edgekit.source.tflite_file import kind_of, read_model
 
@@ -71,17 +72,6 @@ def _dequantize(model: Any, index: int, values: Any) -> Any:
     wide.buffer = 0
     main.tensors.append(half)
     op = schema.OperatorT()
-    op.opcodeIndex, op.inputs, op.outputs = _code(model), [len(main.tensors) - 1], [index]
+    op.opcodeIndex = index_of(model, schema.BuiltinOperator.DEQUANTIZE, version=3)  # float16 came with it
+    op.inputs, op.outputs = [len(main.tensors) - 1], [index]
     return op
-
-
-def _code(model: Any) -> int:
-    dequantize = schema.BuiltinOperator.DEQUANTIZE
-    for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == dequantize:
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = dequantize
-    code.version = 3  # float16 came with it
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from edgekit.convert.tflite_codes import index_of
 from edgekit.errors import StageError
 
 Array = npt.NDArray[Any]
@@ -181,21 +182,9 @@ def _dense_twin(tensor: Any) -> Any:
 def _densify(model: Any, source: int, target: int) -> Any:
     op = schema.OperatorT()
     op.inputs, op.outputs = [source], [target]
-    op.opcodeIndex = _densify_code(model)
+    op.opcodeIndex = index_of(model, schema.BuiltinOperator.DENSIFY)
     op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.DensifyOptions, schema.DensifyOptionsT()
     return op
-
-
-def _densify_code(model: Any) -> int:
-    wanted = schema.BuiltinOperator.DENSIFY
-    for index, code in enumerate(model.operatorCodes):
-        if code.builtinCode == wanted:
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = wanted
-    code.version = 1
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
 
 
 def _code(model: Any, op: Any) -> int:
