@@ -36,7 +36,7 @@ from edgekit.prune.graph import ChannelGraph, analyze
 from edgekit.prune.importance import IMPORTANCE
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.latency.grid import grid_of
-from edgekit.prune.latency.shapes import ops_of
+from edgekit.prune.latency.ops import ops_of
 from edgekit.prune.latency.tables import place_of, table_of
 from edgekit.prune.ledger import total
 from edgekit.prune.selection import Selection, select

@@ -85,7 +85,8 @@ class _Sample:
         return stage.run(
             out=out, progress=_progress(f"{importance} {keep}"), model=file,
             dataset=self.dataset(data.train or data.calibration, None), labelled=False, task=self.task,
-            settings=settings, aim={"accuracy_drop": 1.0, "slack": 1.0},
+            costs=[], settings=settings,
+            aim={"accuracy_drop": 1.0, "speedup": None, "latency_ms": None, "slack": 1.0},
         )  # fmt: skip
 
     def scored(self, file: Path, out: Path, baseline: Path | None) -> dict[str, Any]:

@@ -25,8 +25,13 @@ class Pruning:
 
     def __init__(self, recipe: Recipe, data: Data, result: BuildPlan, model: File | Ref, source: str) -> None:
         self.recipe, self.data, self.result, self.model = recipe, data, result, model
-        self.onnx = source == "onnx"
+        self.source = source
         self.labelled = recipe.data.train is not None
+
+    @property
+    def onnx(self) -> bool:
+        """Say whether the model is cut on its ONNX graph, where nothing can be trained."""
+        return self.source == "onnx"
 
     @property
     def has_control(self) -> bool:
@@ -49,7 +54,7 @@ class Pruning:
     def add_training(self, targets: Sequence[Target]) -> None:
         table = self.recipe.prune
         if self.onnx:
-            self._add_repair()
+            self._add_repair(targets)
             return
         if table.checkpoint:
             self.result.add(Step(
@@ -60,7 +65,7 @@ class Pruning:
         priced = not table.student and table.keep_macs != 1
         student = {
             "student": File(table.student) if table.student else None,
-            "costs": add_costs(self.result, self.recipe, targets, self.model) if priced else [],
+            "costs": add_costs(self.result, self.recipe, targets, self.model, self.source) if priced else [],
             "precisions": ["float32", "int8"] if self.recipe.quantize.enabled else ["float32"],
         }
         self.result.add(Step(
@@ -68,7 +73,7 @@ class Pruning:
             machine_bound=True, resumable=True,
         ))  # fmt: skip
 
-    def _add_repair(self) -> None:
+    def _add_repair(self, targets: Sequence[Target]) -> None:
         """Add the cut of an ONNX network, which nothing can train: what is left is repaired in closed form."""
         table = self.recipe.prune
         wrong = next((name for name in _FOR_TRAINING if getattr(table, name)), None)
@@ -81,7 +86,8 @@ class Pruning:
         self.result.add(Step(
             PRUNE, "prune", "prune and repair", "edgekit.prune.onnx.stage:run",
             {name: learning[name] for name in ("model", "dataset", "labelled", "task", "aim")}
-            | {"settings": {name: learning["settings"][name] for name in _OF_A_CUT}}, ONNX, machine_bound=True,
+            | {"costs": add_costs(self.result, self.recipe, targets, self.model, self.source),
+               "settings": {name: learning["settings"][name] for name in _OF_A_CUT}}, ONNX, machine_bound=True,
         ))  # fmt: skip
 
     def add_curve(self, unpruned: Row, graph: str, timing: dict[str, Any]) -> None:

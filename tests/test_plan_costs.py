@@ -52,3 +52,10 @@ def test_timing_has_the_machine_for_itself_and_reaches_as_far_as_the_widest_limi
     assert step.alone
     assert step.machine_bound
     assert step.arguments["largest_cut"] == 0.9
+
+
+def test_the_ops_of_an_onnx_model_are_timed_without_tensorflow() -> None:
+    planned = plan(recipe.load(SAMPLE), [target.load("raspberry-pi-5")], "onnx", {}).steps
+    assert planned["costs"].function == "edgekit.prune.latency.of_onnx:run"
+    assert "keras" not in planned["costs"].libraries
+    assert planned["prune"].arguments["costs"][0].step == "costs"

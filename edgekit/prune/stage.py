@@ -24,11 +24,11 @@ from edgekit.prune.functional import as_functional, copy_model
 from edgekit.prune.graph import analyze
 from edgekit.prune.held import Judge, Split
 from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.latency.aim import largest_share_for
-from edgekit.prune.latency.stage import cost_named, predictions
+from edgekit.prune.latency.costs import cost_named, predictions
 from edgekit.prune.losses import teaching
 from edgekit.prune.pace import affordable_epochs, affordable_samples
 from edgekit.prune.recovery import RecoverySettings
+from edgekit.prune.search import Search, best
 from edgekit.prune.signature import Arrays, input_names, output_shapes
 from edgekit.prune.thinning import Thinning
 
@@ -66,7 +66,7 @@ def run(
     ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points,
     ``speedup`` over the float model and ``latency_ms`` (or None), and ``slack``, the agreement a point is worth.
     ``teacher``: whom to learn from instead of the unpruned model. ``student``: a network to teach instead of
-    cutting. ``costs``: the file of ``latency.stage``, where the plan has that step. ``precisions``: in which
+    cutting. ``costs``: the file of ``latency.costs``, where the plan has that step. ``precisions``: in which
     low-rank pairs of layers must be faster. ``work`` keeps what is done if this is killed. Raises
     UnsupportedError where nothing can be cut, StageError where a cut is not exact or recovery fails.
     """
@@ -87,22 +87,22 @@ def run(
         cutter.school = school
         found = _candidates(cutter, settings, aim, progress)
         facts |= _facts(cutter, found[0])
-    best = found[0]
-    shutil.copyfile(best.file, out / MODEL)
+    chosen = found[0]
+    shutil.copyfile(chosen.file, out / MODEL)
     (out / CURVE).mkdir()
     for made in (*found, *controls):
         shutil.copyfile(made.file, out / CURVE / f"{made.name}.keras")
     return {
         **facts,
-        **best.thinned,
+        **chosen.thinned,
         "notes": [*facts["notes"], *ready.notes],
         "recovery": ready.by if settings["epochs"] else "none",
-        "recovery_epochs": best.epochs,
-        "best_epoch": best.best_epoch,
-        "exactness_error": best.exactness_error,
+        "recovery_epochs": chosen.epochs,
+        "best_epoch": chosen.best_epoch,
+        "exactness_error": chosen.exactness_error,
         "parameters_before": int(ready.original.count_params()),
-        "parameters_after": best.parameters,
-        "chosen": best.name,
+        "parameters_after": chosen.parameters,
+        "chosen": chosen.name,
         "judged_by": _judged_by(school.judge, controls),
         "tried": [_tried(made) for made in (*found, *controls)],
         "minutes": sum(candidate.seconds for candidate in found) / 60,
@@ -244,56 +244,31 @@ def _cutter(
 
 def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
     """Return every network that was made, the chosen one first."""
-    keep = settings["keep_macs"]
-    if keep == "auto":
-        keep = largest_share_for(aim, cutter.cost, cutter.graph, cutter.choice)
     start, seeds = _cut_starts(settings), settings["seeds"]
-    if keep is not None:
-        amounts = [cutter.candidate(keep, settings["seed"], _share(progress, start, (1 - start) / seeds, ""))]
-        best = amounts[0]
-    else:
-        amounts = _searched(cutter, settings, aim, progress)
-        allowed = aim["accuracy_drop"]
-        probe = amount.best([_probe(item) for item in amounts], allowed)
-        best = next(item for item in amounts if item.keep == probe.keep)
-    again = [
-        cutter.candidate(
-            best.keep, seed, _share(progress, 1 - (1 - start) * (seeds - number) / seeds, 0.0, f"seed {seed}: ")
-        )
-        for number, seed in enumerate(_seeds(settings)[1:], 1)
-    ]
-    return [best, *(item for item in amounts if item is not best), *again]
 
+    def make(keep: float, tell: Progress) -> Candidate:
+        return cutter.candidate(keep, settings["seed"], tell)
 
-def _searched(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
-    """Bisect the amount until the border of the accuracy budget is known, or the time is over.
-
-    The time that counts is that of the trainings themselves, so that a killed build decides as it would have.
-    """
-    if cutter.school.judge is None:
+    amounts = Search(cutter.graph, cutter.cost, cutter.choice, make)
+    tell = _share(progress, start, (1 - start) / seeds, "")
+    if (keep := amounts.given(settings, aim)) is not None:
+        found = [make(keep, tell)]
+    elif cutter.school.judge is None:
         raise RecipeError(
             'prune.keep_macs = "auto" judges amounts by samples held apart, and there are too few to hold any.',
             "Give more samples in data.train or data.calibration, or a share: keep_macs = 0.5",
         )
-    found: list[Candidate] = []
-    cuts: set[int] = set()  # of what was tried: near the ends, two shares may leave the same channels, or all
-    while (keep := amount.next_share([_probe(item) for item in found], aim["accuracy_drop"])) is not None:
-        used = sum(item.seconds for item in found)
-        expected = found[-1].seconds if found else 0.0
-        limit = settings["minutes"] * 60
-        left = cutter.choice(keep).macs_after
-        if found and (used + expected > limit or left in cuts | {cutter.graph.macs()}):
-            break
-        cuts.add(left)
-        start = _cut_starts(settings)
-        done = start + (1 - start) * min(0.85, used / limit)
-        what = f"keeping {keep:.0%} of the multiply-accumulates: "
-        found.append(cutter.candidate(keep, settings["seed"], _share(progress, done, (1 - start) * 0.1, what)))
-    return found
-
-
-def _probe(candidate: Candidate) -> amount.Probe:
-    return amount.Probe(candidate.keep, candidate.drop_points if candidate.drop_points is not None else 0.0)
+    else:
+        found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], tell)
+        found = found or [make(amount.FIRST, tell)]  # which says that nothing can be cut
+    chosen = best(found, aim["accuracy_drop"]) if len(found) > 1 else found[0]
+    again = [
+        cutter.candidate(
+            chosen.keep, seed, _share(progress, 1 - (1 - start) * (seeds - number) / seeds, 0.0, f"seed {seed}: ")
+        )
+        for number, seed in enumerate(_seeds(settings)[1:], 1)
+    ]
+    return [chosen, *(item for item in found if item is not chosen), *again]
 
 
 def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:

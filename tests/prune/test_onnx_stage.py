@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +53,17 @@ def prepared(folder: Path, name: str, samples: int = 48) -> Path:
     return folder / "model.onnx"
 
 
-def run(model: Path, out: Path, aim: float = 1.0, **settings: Any) -> dict[str, Any]:
+def run(
+    model: Path, out: Path, aim: float = 1.0, costs: Sequence[Path] = (), speedup: float | None = None, **settings: Any
+) -> dict[str, Any]:
     plain = {"color": "rgb", "mean": [0.0], "scale": [1.0]}
     data = model.parent / "calibration.npz"
     dataset = {"kind": "npz", "path": data, "labels": None, "classes": [], "preprocess": plain}
     out.mkdir()
     return stage.run(
         out=out, progress=lambda done, what: None, model=model, dataset=dataset, labelled=False,
-        task={"kind": "generic"}, settings={**SETTINGS, **settings}, aim={"accuracy_drop": aim, "slack": 1.0},
+        task={"kind": "generic"}, costs=costs, settings={**SETTINGS, **settings},
+        aim={"accuracy_drop": aim, "speedup": speedup, "latency_ms": None, "slack": 1.0},
     )  # fmt: skip
 
 

@@ -21,10 +21,12 @@ from edgekit.prune.graph import analyze
 from edgekit.prune.latency import cache, onnx_model, tflite_model
 from edgekit.prune.latency.aim import largest_share_for, predicted_ms, predicted_speedup
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
+from edgekit.prune.latency.costs import cost_named, predictions
 from edgekit.prune.latency.grid import Grid, Point, all_points, grid_of
 from edgekit.prune.latency.measure import measure
-from edgekit.prune.latency.shapes import Op, OpShape, ops_of
-from edgekit.prune.latency.stage import cost_named, predictions, run
+from edgekit.prune.latency.of_keras import run
+from edgekit.prune.latency.ops import ops_of
+from edgekit.prune.latency.shapes import Op, OpShape
 from edgekit.prune.latency.table import Place, Table
 from edgekit.prune.latency.tables import place_of, table_of
 from edgekit.prune.ledger import Ledger, total

@@ -15,7 +15,7 @@ from edgekit.prune.cost import Macs
 from edgekit.prune.functional import weight_array
 from edgekit.prune.graph import ChannelGraph, analyze
 from edgekit.prune.importance import IMPORTANCE, taylor
-from edgekit.prune.latency.shapes import ops_of
+from edgekit.prune.latency.ops import ops_of
 from edgekit.prune.least_squares import RefitSettings, refit
 from edgekit.prune.masked_norm import normalize_over
 from edgekit.prune.selection import Selection, select

@@ -10,7 +10,8 @@ from functools import cache, cached_property
 from edgekit.prune.channel_graph import ChannelGraph
 from edgekit.prune.cost import Part
 from edgekit.prune.latency.grid import Grid, grid_of
-from edgekit.prune.latency.shapes import Op, ops_of
+from edgekit.prune.latency.ops import ops_of
+from edgekit.prune.latency.shapes import Op
 from edgekit.prune.latency.table import Table
 from edgekit.prune.ledger import total
 

@@ -1,16 +1,16 @@
-"""Which ops a model runs, with their sizes: what the micro-benchmarks time."""
+"""An op with its sizes: what the micro-benchmarks time, whatever kind of file it comes from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from edgekit.prune.channel_graph import ChannelGraph, Flowing, MacTerm, Operated
+from edgekit.prune.channel_graph import Flowing, MacTerm, Operated
 from edgekit.prune.channels import IntArray
 
 Pair = tuple[int, int]
+Terms = tuple[MacTerm, ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -65,151 +65,40 @@ class Op:
     shape: OpShape | None
     inputs: IntArray
     outputs: IntArray
-    terms: tuple[MacTerm, ...] = ()
+    terms: Terms = ()
 
 
-def ops_of(graph: ChannelGraph) -> list[Op]:
-    """List the ops that take time, in graph order. Free are what the converters fold or alias: batch norms
-    behind a layer with a kernel, ReLU, reshapes, dropout."""
-    kernels: set[bytes] = set()  # outputs of layers that a batch norm folds into
-    ops: list[Op] = []
-    for call in graph.calls:
-        name = type(call.operation).__name__
-        terms = graph.mac_terms[call.terms.start : call.terms.stop]
-        if name in _SHAPES:
-            found = _SHAPES[name](call, terms)
-        elif name == "BatchNormalization":
-            folded = call.inputs[0].units.tobytes() in kernels
-            found = [] if folded else [_elementwise("mul", call), _elementwise("add", call)]
-        else:
-            found = [Op(call.layer, None, terms[0].inputs, terms[0].outputs, tuple(terms))] if terms else []
-        ops += found
-        if terms:
-            kernels.add(call.outputs[0].units.tobytes())
-    return ops
+Rule = Callable[[Operated, Terms], list[Op]]
+"""Lists the ops that one call of a layer runs as."""
 
 
-def _convolution(call: Operated, terms: tuple[MacTerm, ...]) -> list[Op]:
-    layer, source, target = call.operation, call.inputs[0], call.outputs[0]
-    if len(source.shape) > 4 or getattr(layer, "groups", 1) != 1:
-        return [Op(call.layer, None, source.units, target.units, terms)]
-    return [Op(call.layer, _windowed("conv", call), source.units, target.units, terms), *_activation(call)]
+def elementwise(kind: str, call: Operated) -> Op:
+    """Return an op over every position of what a call makes, or for "global" of what it reads."""
+    flow = call.inputs[0] if kind == "global" else call.outputs[0]
+    return Op(call.layer, OpShape(kind, size_of(flow)), call.outputs[0].units, call.outputs[0].units)
 
 
-def _depthwise(call: Operated, terms: tuple[MacTerm, ...]) -> list[Op]:
-    units = call.outputs[0].units
-    return [Op(call.layer, _windowed("depthwise", call), units, units, terms), *_activation(call)]
+def plain(*kinds: str) -> Rule:
+    """Return the rule of a layer that is one element-wise op, or several in a row."""
+    return lambda call, terms: [elementwise(kind, call) for kind in kinds]
 
 
-def _separable(call: Operated, terms: tuple[MacTerm, ...]) -> list[Op]:
-    between = terms[0].outputs
-    first = _windowed("depthwise", call)
-    return [
-        Op(call.layer, first, between, between, terms[:1]),
-        Op(call.layer, OpShape("conv", first.output_size), between, call.outputs[0].units, terms[1:]),
-        *_activation(call),
-    ]
+def by_macs(call: Operated, terms: Terms) -> list[Op]:
+    """Return what no micro-benchmark covers; nothing where it multiplies nothing."""
+    return [Op(call.layer, None, terms[0].inputs, terms[0].outputs, terms)] if terms else []
 
 
-def _transposed(call: Operated, terms: tuple[MacTerm, ...]) -> list[Op]:
-    source, target = call.inputs[0], call.outputs[0]
-    shape = _windowed("transposed", call)
-    if shape.padding != "same" or len(source.shape) > 4 or getattr(call.operation, "groups", 1) != 1:
-        return [Op(call.layer, None, source.units, target.units, terms)]
-    return [Op(call.layer, shape, source.units, target.units, terms), *_activation(call)]
-
-
-def _dense(call: Operated, terms: tuple[MacTerm, ...]) -> list[Op]:
-    source, target = call.inputs[0], call.outputs[0]
-    rows = math.prod(size or 1 for size in source.shape[1:-1])
-    return [Op(call.layer, OpShape("dense", (rows, 1)), source.units, target.units, terms), *_activation(call)]
-
-
-def _pooling(kind: str) -> Callable[[Operated, tuple[MacTerm, ...]], list[Op]]:
-    def rule(call: Operated, terms: tuple[MacTerm, ...]) -> list[Op]:
-        return [Op(call.layer, _windowed(kind, call), call.outputs[0].units, call.outputs[0].units)]
-
-    return rule
-
-
-def _upsampling(call: Operated, terms: tuple[MacTerm, ...]) -> list[Op]:
-    source, target = call.inputs[0], call.outputs[0]
-    before, after = _size(source), _size(target)
+def scaled(kind: str, call: Operated) -> list[Op]:
+    """Return an enlargement by whole factors; nothing for any other."""
+    before, after = size_of(call.inputs[0]), size_of(call.outputs[0])
     if after[0] % before[0] or after[1] % before[1]:
         return []
-    kind = "bilinear" if getattr(call.operation, "interpolation", "nearest") == "bilinear" else "nearest"
     shape = OpShape(kind, before, stride=(after[0] // before[0], after[1] // before[1]))
-    return [Op(call.layer, shape, target.units, target.units)]
+    return [Op(call.layer, shape, call.outputs[0].units, call.outputs[0].units)]
 
 
-def _plain(kind: str) -> Callable[[Operated, tuple[MacTerm, ...]], list[Op]]:
-    return lambda call, terms: [_elementwise(kind, call)]
-
-
-def _elementwise(kind: str, call: Operated) -> Op:
-    flow = call.inputs[0] if kind == "global" else call.outputs[0]
-    return Op(call.layer, OpShape(kind, _size(flow)), call.outputs[0].units, call.outputs[0].units)
-
-
-def _activation(call: Operated, terms: tuple[MacTerm, ...] = ()) -> list[Op]:
-    """Return what the activation of a layer runs as; ReLU and its kin are part of the op before."""
-    name = getattr(getattr(call.operation, "activation", None), "__name__", type(call.operation).__name__.lower())
-    return [_elementwise(kind, call) for kind in _ACTIVATIONS.get(name, ())]
-
-
-def _windowed(kind: str, call: Operated) -> OpShape:
-    layer, source = call.operation, call.inputs[0]
-    kernel = _pair(getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", 1))
-    stride = _pair(getattr(layer, "strides", None) or kernel)
-    dilation = _pair(getattr(layer, "dilation_rate", 1))
-    padding = "same" if kernel == (1, 1) else str(getattr(layer, "padding", "same"))
-    return OpShape(kind, _size(source), kernel, stride, dilation, padding)
-
-
-def _size(flow: Flowing) -> Pair:
+def size_of(flow: Flowing) -> Pair:
     """Return height and width; one-dimensional data is a column, unknown sizes count as 1."""
-    sizes = [size or 1 for size in flow.shape[1:-1]]
+    channels = len(flow.shape) + flow.axis
+    sizes = [size or 1 for axis, size in enumerate(flow.shape) if axis not in (0, channels)]
     return (math.prod(sizes[:-1]) or 1, sizes[-1]) if len(sizes) > 1 else (sizes[0] if sizes else 1, 1)
-
-
-def _pair(value: Any) -> Pair:
-    numbers = (value,) if isinstance(value, int) else tuple(value)
-    return (int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 1)
-
-
-_ACTIVATIONS: dict[str, tuple[str, ...]] = {
-    "sigmoid": ("sigmoid",),
-    "tanh": ("sigmoid",),
-    "silu": ("sigmoid", "mul"),
-    "swish": ("sigmoid", "mul"),
-    "hardswish": ("mul",),
-    "hard_silu": ("mul",),
-    "hard_swish": ("mul",),
-    "hardsilu": ("mul",),
-    "gelu": ("sigmoid", "mul"),
-}
-_SHAPES: dict[str, Callable[[Operated, tuple[MacTerm, ...]], list[Op]]] = {
-    "Conv1D": _convolution,
-    "Conv2D": _convolution,
-    "DepthwiseConv1D": _depthwise,
-    "DepthwiseConv2D": _depthwise,
-    "SeparableConv1D": _separable,
-    "SeparableConv2D": _separable,
-    "Conv1DTranspose": _transposed,
-    "Conv2DTranspose": _transposed,
-    "Dense": _dense,
-    "MaxPooling1D": _pooling("max_pool"),
-    "MaxPooling2D": _pooling("max_pool"),
-    "AveragePooling1D": _pooling("average_pool"),
-    "AveragePooling2D": _pooling("average_pool"),
-    "GlobalAveragePooling1D": _plain("global"),
-    "GlobalAveragePooling2D": _plain("global"),
-    "UpSampling2D": _upsampling,
-    "Resizing": _upsampling,
-    "Add": _plain("add"),
-    "Subtract": _plain("add"),
-    "Multiply": _plain("mul"),
-    "Concatenate": _plain("concat"),
-    "Activation": _activation,
-    **dict.fromkeys(["Sigmoid", "Silu", "HardSilu", "Tanh", "Gelu", "HardSwish", "Swish"], _activation),
-}

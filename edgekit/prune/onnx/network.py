@@ -99,7 +99,7 @@ def read(content: bytes) -> Network:
         raise UnsupportedError(f"{len(twice)} nodes of the model share a name, or have none: {twice[0]!r}.")
     return Network(
         proto,
-        tuple(_node(node) for node in proto.graph.node),
+        tuple(_node(node, constants) for node in proto.graph.node),
         constants,
         shapes,
         tuple(value.name for value in proto.graph.input if value.name not in constants),
@@ -107,8 +107,10 @@ def read(content: bytes) -> Network:
     )
 
 
-def _node(node: onnx.NodeProto) -> Node:
+def _node(node: onnx.NodeProto, constants: dict[str, Array]) -> Node:
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in constants:
+        attributes.setdefault("kernel_shape", list(constants[node.input[1]].shape[2:]))
     attributes = {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
     return Node(
         node.name, node.op_type, tuple(node.input), tuple(node.output), attributes, tuple(sorted(_captured(node)))

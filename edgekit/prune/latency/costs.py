@@ -1,4 +1,4 @@
-"""The step before pruning: time the model's ops where its targets run, and write ``costs.json`` for the choice."""
+"""Time a network's ops where its targets run, keep the tables in ``costs.json``, and price channels by them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit import keras_io
 from edgekit.devices import open_device
 from edgekit.errors import DeviceError
 from edgekit.progress import Progress
 from edgekit.prune.channel_graph import BoolArray, ChannelGraph
 from edgekit.prune.cost import COUNTED, Cost, Macs
-from edgekit.prune.functional import as_functional
-from edgekit.prune.graph import analyze
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.latency.grid import Grid, grid_of
-from edgekit.prune.latency.shapes import ops_of
+from edgekit.prune.latency.ops import ops_of
 from edgekit.prune.latency.table import Table
 from edgekit.prune.latency.tables import Found, place_of, table_of
 from edgekit.prune.ledger import total
@@ -26,17 +23,14 @@ COSTS = "costs.json"
 _SECONDS = 30.0  # for each place where nothing is known yet; the first round ends in any case
 
 
-def run(
-    *, out: Path, progress: Progress, model: Path, places: Sequence[Mapping[str, Any]], largest_cut: float
+def time_ops(
+    graph: ChannelGraph, out: Path, progress: Progress, places: Sequence[Mapping[str, Any]], largest_cut: float
 ) -> dict[str, Any]:
-    """Time the ops of a Keras model at the widths that a cut of at most ``largest_cut`` (0..1) reaches.
+    """Time the ops of a network at the widths that a cut of at most ``largest_cut`` (0..1) reaches.
 
-    ``places``: device, format, precision and threads of each. Writes ``costs.json``: a pure table, the same bytes
-    as long as the user's cache has the figures. A device that cannot be reached is left out, with a note. Raises
-    UnsupportedError for a model that cannot be pruned.
+    ``places``: device, format, precision and threads of each. Writes ``costs.json`` to ``out``: a pure table, the
+    same bytes as long as the user's cache has the figures. A device that cannot be reached is left out, with a note.
     """
-    progress(0.0, "listing the ops of the model")
-    graph = analyze(as_functional(keras_io.load(model)))
     grids = [grid_of(op, largest_cut) for op in ops_of(graph)]
     tables: list[Table] = []
     figures: list[dict[str, Any]] = []
