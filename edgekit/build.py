@@ -14,6 +14,7 @@ from edgekit import (
     __version__,
     device_rows,
     disagreements,
+    inspection,
     installed,
     layer_noise,
     pipeline,
@@ -90,7 +91,8 @@ def prepare(
     }
     if custom:
         metadata["custom_sha256"] = pipeline.known_digest(custom)
-    planned = plan.plan(wanted, targets, info.format, metadata, info.quantized)
+    refused_ops = inspection.refused(info, targets, _quietly, wanted.model.shape) if info.format == "onnx" else {}
+    planned = plan.plan(wanted, targets, info.format, metadata, info.quantized, refused_ops)
     if any(step.function == _FROM_ONNX for step in planned.steps.values()):
         onnx_converter.require()
     if not planned.groups:
@@ -99,6 +101,10 @@ def prepare(
     return Prepared(
         wanted, tuple(targets), info, planned, len(test), len(calibration), tuple(test.classes), recipe_path
     )
+
+
+def _quietly(done: float, text: str) -> None:
+    """Tell nobody: what is looked at here takes no second."""
 
 
 def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None]:

@@ -87,7 +87,9 @@ class _Run:
         """Return the first step of the plan that can start now."""
         outcome = self.outcome
         settled = outcome.entries.keys() | outcome.errors.keys() | outcome.blocked.keys()
-        return next((step for step in self.ahead.values() if needs(step) <= settled and self._has_room(step)), None)
+        return next(
+            (step for step in self.ahead.values() if _waits_for(step) <= settled and self._has_room(step)), None
+        )
 
     def _has_room(self, step: Step) -> bool:
         running = self.running.values()
@@ -166,12 +168,18 @@ def identity_of(address: str, children: worker.Children, tell: Progress) -> dict
 
 def _missing(step: Step, outcome: Outcome) -> str:
     """Return a step without a result that this one cannot do without, or ""."""
+    if step.after and not outcome.entries.keys() & set(step.after):
+        return step.after[0]
     refs: list[Ref] = []
     arguments = _present(step.arguments, outcome) if step.tolerant else step.arguments
     _map(arguments, refs.append, lambda path: None)
     if step.tolerant and not all(arguments[name] for name in arguments if isinstance(step.arguments[name], list)):
         _map(step.arguments, refs.append, lambda path: None)
     return next((ref.step for ref in refs if ref.step not in outcome.entries), "")
+
+
+def _waits_for(step: Step) -> set[str]:
+    return needs(step) | set(step.after)
 
 
 def needs(step: Step) -> set[str]:

@@ -5,33 +5,42 @@ Facts of targets become parameters here; a stage never sees a target. Steps that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from edgekit.errors import RecipeError
 from edgekit.finetune.samples import LEAST
 from edgekit.plan_data import Data, given_shape
 from edgekit.plan_float import FloatGraphs, variant_of
-from edgekit.plan_pruning import PRUNED, Pruning
+from edgekit.plan_pruning import PRUNE, PRUNED, Pruning
 from edgekit.recipe import Recipe
 from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, Group, Ref, Refusal, Row, Step
 from edgekit.target import Output, Target
 from edgekit.tasks import AGREEMENT_OF_A_POINT
 
 LIKENESS = "likeness"
+Refused = Mapping[tuple[str, str], str]  # by target and format
 
 
 def plan(
-    recipe: Recipe, targets: list[Target], source_format: str, metadata: dict[str, Any], quantized: bool = False
-) -> BuildPlan:
-    """Return the plan of one build; a model that is ``quantized`` already is scored and timed as it is."""
+    recipe: Recipe, targets: list[Target], source_format: str, metadata: dict[str, Any], quantized: bool = False,
+    refused: Refused | None = None,
+) -> BuildPlan:  # fmt: skip
+    """Return the plan of one build; a model that is ``quantized`` already is scored and timed as it is.
+
+    ``refused``: why a target's runtime cannot run a format of it, where that is known already.
+    """
     source = "onnx" if source_format == "pt2" else source_format  # it becomes one before anything else
-    return _Planner(recipe, source, metadata, quantized).plan(targets)
+    return _Planner(recipe, source, metadata, quantized, refused or {}).plan(targets)
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, source_format: str, metadata: dict[str, Any], quantized: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, source_format: str, metadata: dict[str, Any], quantized: bool, refused: Refused
+    ) -> None:
         self.recipe = recipe
+        self.refused = refused
         self.source = source_format
         self.quantized = quantized
         self.metadata = metadata
@@ -55,7 +64,7 @@ class _Planner:
             self._finetune_steps(targets)
         for target in targets:
             formats = dict.fromkeys(output.format for output in target.outputs)
-            unmade = {format: why for format in formats if (why := self.floats.why_not(format))}
+            unmade = {format: why for format in formats if (why := self._why_not(target, format))}
             for why in unmade.values():
                 if len(unmade) < len(formats):
                     self.result.notes.append(f"{target.name}: {why}")
@@ -68,11 +77,22 @@ class _Planner:
         self._latency_steps()
         if self.prunes:
             self._curve_steps()
+            self._prune_what_converts()
         for group in self.result.groups:
             if group.device:
                 self._device_step(group.device, group, self.recipe.devices[group.target.name])
         self.result.run_first(self.recipe.model.custom)
         return self.result
+
+    def _why_not(self, target: Target, format: str) -> str:
+        return self.refused.get((target.name, format), "") or self.floats.why_not(format)
+
+    def _prune_what_converts(self) -> None:
+        """Convert the unpruned model first: a network that goes nowhere is not worth hours of training."""
+        steps, formats = self.result.steps, dict.fromkeys(group.format for group in self.result.groups)
+        if formats:
+            converted = tuple(self.floats.artifact(format, "float32", False) for format in formats)
+            steps[PRUNE] = replace(steps[PRUNE], after=converted)
 
     def _group(self, target: Target, format: str) -> None:
         outputs = [output for output in target.outputs if output.format == format]

@@ -33,6 +33,7 @@ class Step:
     ``preliminary``: another step decides whether this result is used. ``device``: the address of the device that does
     the work; this host only waits for it. ``resumable``: it is given a folder ``work`` that outlives a killed
     build, and goes on from there. ``custom``: the user's file with classes of a Keras model's layers, run first.
+    ``after``: steps that are over before this one starts; where all of them failed, it is left out.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Step:
     resumable: bool = False
     device: str = ""
     custom: Path | None = None
+    after: tuple[str, ...] = ()
 
     @property
     def busy_with(self) -> str:

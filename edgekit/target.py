@@ -58,7 +58,9 @@ class Target(Facts):
         description="whether the same runtime family on this host's CPU says anything about the speed-up there"
     )
     lint: tuple[str, ...] = Field((), description="what its runtime refuses, as rules of edgekit.convert.lint")
-    refuses: tuple[str, ...] = Field((), description="ONNX operators that its runtime's own table says it lacks")
+    refuses: tuple[str, ...] = Field(
+        (), description="ONNX operators that its runtime has no form of, by its own sources"
+    )
     sources: tuple[str, ...] = Field(min_length=1)
 
     @property

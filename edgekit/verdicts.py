@@ -75,7 +75,8 @@ def _variant(
     made = entry.path(f"model.{row.format}")
     file = f"variants/{row.emit.removeprefix('emit-')}.{row.format}"
     folder.write(file, made.read_bytes())
-    refused = [item for item in lint(made, row.format, group.target.lint) if item.severity == "error"]
+    findings = lint(made, row.format, group.target.lint, refuses=group.target.refuses)
+    refused = [item for item in findings if item.severity == "error"]
     score = outcome.entries.get(row.score)
     cause = ""
     if refused:

@@ -41,10 +41,14 @@ class Rule:
     checks: Mapping[str, Check]
 
 
-def lint(path: Path, format: str, rules: Sequence[str], limits: Mapping[str, float] | None = None) -> list[Finding]:
+def lint(
+    path: Path, format: str, rules: Sequence[str], limits: Mapping[str, float] | None = None,
+    refuses: Sequence[str] = (),
+) -> list[Finding]:  # fmt: skip
     """Check one model file. Rules that do not concern its format pass.
 
-    ``limits``: size_bytes and opset_max, for the rules so named. Raises RecipeError for an unknown rule.
+    ``limits``: size_bytes and opset_max, for the rules so named. ``refuses``: ONNX operators that the runtime lacks.
+    Raises RecipeError for an unknown rule.
     """
     unknown = sorted(set(rules) - RULES.keys())
     if unknown:
@@ -57,6 +61,9 @@ def lint(path: Path, format: str, rules: Sequence[str], limits: Mapping[str, flo
         if check is not None:
             bound = {"file_bytes": float(path.stat().st_size), **(limits or {})}
             found += [Finding(name, rule.severity, where, text) for where, text in check(model, bound)]
+    if format == "onnx":
+        lacking = [node for node in model.graph.node if node.op_type in refuses]
+        found += [Finding("no_such_op", "error", node.name, f"there is no {node.op_type} there") for node in lacking]
     return found
 
 

@@ -1,7 +1,9 @@
-"""What TensorRT's ONNX parser rejects in a Q/DQ model.
+"""What TensorRT's ONNX parser rejects in a Q/DQ model, and what it silently reads otherwise.
 
-Sources: NVIDIA/TensorRT issues 2774 and 4698, onnxruntime issues 14229, 14626 and 17738, onnx-tensorrt
-operators.md, and "Working with quantized types" in the TensorRT documentation.
+``reduce_axes``: the importer of TensorRT 8 takes a reduction's axes from the attribute only, and reduces over all
+axes where there is none (onnx-tensorrt 8.2-GA, builtin_op_importers.cpp). Sources of the others: NVIDIA/TensorRT
+issues 2774 and 4698, onnxruntime issues 14229, 14626 and 17738, onnx-tensorrt operators.md, and "Working with
+quantized types" in the TensorRT documentation.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import onnx
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _INTEGER_OPS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
+# ReduceSum takes its axes as an input since opset 13, which TensorRT 8 knows.
+_REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSumExp")
+_OVERLOOKED = "TensorRT 8 overlooks them and reduces over all; export the model with opset 17"
 _SMALLEST_WEIGHT = -127
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
@@ -29,6 +34,12 @@ def _pairs(proto: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, npt.NDArray
     for node in proto.graph.node:
         if node.op_type in _PAIR:
             yield node, arrays.get(node.input[2]) if len(node.input) > 2 else None
+
+
+def reduce_axes(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    for node in proto.graph.node:
+        if node.op_type in _REDUCTIONS and len(node.input) > 1:
+            yield node.name, f"{node.op_type} has its axes as an input: {_OVERLOOKED}"
 
 
 def zero_points(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
@@ -97,6 +108,7 @@ def weight_range(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 
 
 CHECKS = {
+    "tensorrt_8_reduce_axes": reduce_axes,
     "tensorrt_zero_points": zero_points,
     "tensorrt_int8_only": int8_only,
     "tensorrt_no_int32_bias": no_int32_bias,

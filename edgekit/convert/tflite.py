@@ -7,13 +7,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from edgekit.convert.float_graph import SIGNATURE
+from edgekit.convert.float_graph import SIGNATURE, MissingOps
 from edgekit.convert.tflite_names import canonical
-from edgekit.errors import StageError, UnsupportedError
+from edgekit.errors import StageError
 
 
 def float32(saved_model: Path) -> bytes:
-    """Return the float32 .tflite; raises UnsupportedError naming the ops that have no TFLite builtin."""
+    """Return the float32 .tflite; raises MissingOps naming the ops that have no TFLite builtin."""
     return _convert(_converter(saved_model))
 
 
@@ -38,9 +38,10 @@ def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
         text = str(error)
         ops = _unsupported_ops(text)
         if ops:
-            raise UnsupportedError(
+            raise MissingOps(
                 f"TFLite has no builtin for: {', '.join(ops)}",
                 "Replace these operations; Select-TF (Flex) ops do not run in the small runtimes.",
+                ops,
             ) from error
         raise StageError(f"TFLite conversion failed: {text.strip().splitlines()[-1] if text else error!r}") from error
     return canonical(content)

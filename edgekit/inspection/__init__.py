@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit import source, worker
-from edgekit.errors import RecipeError
+from edgekit.convert.onnx_file import from_onnx
+from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.inspection import keras_graph, onnx_graph, tflite_graph
 from edgekit.inspection.guess import Guess, guess
 from edgekit.inspection.network import Network, Op, Shape, Tensor, peak_bytes
-from edgekit.inspection.refusals import Answer, answers
+from edgekit.inspection.op_support import Missing, is_ordinary
+from edgekit.inspection.refusals import Answer, answers, has_open_size, refused_ops
 from edgekit.progress import Progress
 from edgekit.sized import sized
 from edgekit.source import SourceInfo
 from edgekit.source.shapes import Shapes, check
 from edgekit.target import Target
 
+_CONVERTED = ("keras", "h5", "saved_model")  # by TensorFlow's converter and tf2onnx
 # What reading a file raises that is whole, as its format goes, and makes no sense.
 _CONTRADICTIONS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
@@ -75,19 +79,67 @@ def look(
     """
     info = source.inspect(path, signature, custom)
     given = check(info.inputs, shapes or {}, path)
+    with _read(info, given, progress, custom) as (seen, network):
+        found = answers(seen, network, targets, _missing(seen, network, progress, custom))
+        return Inspection(info, network, peak_bytes(network), guess(network), found, given)
+
+
+def refused(
+    info: SourceInfo, targets: list[Target], progress: Progress, shapes: Shapes, custom: Path | None = None
+) -> dict[tuple[str, str], str]:
+    """Return why a target cannot run what becomes of the model in a format, by (target, format); ops alone count.
+
+    ``shapes``: of all inputs whose sizes are open. A model that is written in ops the runtime lacks may have lost them
+    once it is simplified, so an ONNX file is looked at as the build would write it.
+    """
+    with _read(info, shapes, progress, custom) as (seen, network):
+        missing = _missing(seen, network, progress, custom)
+
+        def found(network: Network) -> dict[tuple[str, str], str]:
+            pairs = {(target, output.format) for target in targets for output in target.outputs}
+            lines = {pair: tuple(refused_ops(seen, network, *pair, missing)) for pair in pairs}
+            return {(target.name, format): "; ".join(why) for (target, format), why in lines.items() if why}
+
+        reasons = found(network)
+        if reasons and seen.format == "onnx" and not seen.quantized:
+            with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+                written = Path(folder) / "model.onnx"
+                written.write_bytes(from_onnx(seen.path))
+                reasons = found(onnx_graph.read(written))
+    return reasons
+
+
+@contextmanager
+def _read(
+    info: SourceInfo, shapes: Shapes, progress: Progress, custom: Path | None
+) -> Iterator[tuple[SourceInfo, Network]]:
+    """Yield the network and the file that it was read from: ``info``'s own, or a copy with these shapes."""
+    path = info.path
     try:
-        with sized(path, info.format, given, progress, info.signature, custom) as file:
-            seen = replace(info, path=file, signature="" if given else info.signature)
+        with sized(path, info.format, shapes, progress, info.signature, custom) as file:
+            seen = replace(info, path=file, signature="" if shapes else info.signature)
             if info.format == "pt2":
                 seen = replace(seen, format="onnx")
-            network = _READERS[seen.format](seen, progress, custom)
-            found = answers(seen, network, targets)
-        return Inspection(info, network, peak_bytes(network), guess(network), found, given)
+            yield seen, _READERS[seen.format](seen, progress, custom)
     except _CONTRADICTIONS as error:
         raise RecipeError(
             f"{path} is damaged: its parts contradict each other ({type(error).__name__}: {error}).",
             "Copy the file again, or export the model again.",
         ) from error
+
+
+def _missing(info: SourceInfo, network: Network, progress: Progress, custom: Path | None) -> dict[str, Missing]:
+    """Ask the converters what they lack, in a child process, where the kinds of ops alone do not tell."""
+    if info.format not in _CONVERTED or has_open_size(network):
+        return {}
+    if custom is None and is_ordinary(network, info.format):
+        return {}
+    arguments = {"model": info.path.resolve(), "source": info.format, "signature": info.signature}
+    try:
+        found = _in_child("missing", arguments, progress, custom)
+    except UnsupportedError as error:
+        return dict.fromkeys(("tflite", "onnx"), Missing(failure=f"{error.message}. {error.hint}"))
+    return {format: Missing(**said) for format, said in found.items()}
 
 
 def _keras(info: SourceInfo, progress: Progress, custom: Path | None) -> Network:

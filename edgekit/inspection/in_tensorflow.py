@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from edgekit import keras_io
-from edgekit.convert import float_graph
+from edgekit.convert import float_graph, onnx, tflite
+from edgekit.convert.float_graph import MissingOps
+from edgekit.errors import StageError, UnsupportedError
 from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, elements, image_layout, times
 from edgekit.progress import Progress
 
@@ -76,6 +79,40 @@ def saved_model(*, out: Path, progress: Progress, model: Path, signature: str = 
         version=f"signature {next((key for key, held in loaded.signatures.items() if held is chosen), signature)}",
     )
     return {"network": asdict(network), "signatures": sorted(loaded.signatures)}
+
+
+def missing(*, out: Path, progress: Progress, model: Path, source: str, signature: str = "") -> dict[str, Any]:
+    """Convert the model to both formats as a build would; return by format the ops that it lacks, with their places.
+
+    Raises UnsupportedError where the model cannot be exported at all.
+    """
+    progress(0.2, "asking the converters")
+    folder = out / "saved_model"
+    if source == "saved_model":
+        float_graph.resign(model, folder, signature)
+    else:
+        float_graph.export_keras(keras_io.load(model), folder)
+    loaded = tf.saved_model.load(str(folder))
+    places: dict[str, list[str]] = {}
+    for node in convert_variables_to_constants_v2(loaded.signatures[float_graph.SIGNATURE]).graph.get_operations():
+        places.setdefault(node.type, []).append(_layer(node.name))
+    found: dict[str, Any] = {}
+    for position, (format, convert) in enumerate((("tflite", tflite.float32), ("onnx", onnx.float32))):
+        progress(0.4 + 0.3 * position, f"asking the converter to {format}")
+        try:
+            convert(folder)
+        except MissingOps as error:
+            found[format] = {"ops": {kind: places.get(kind, []) for kind in error.kinds}}
+        except (StageError, UnsupportedError) as error:
+            found[format] = {"failure": error.message}
+    shutil.rmtree(folder)
+    return found
+
+
+def _layer(name: str) -> str:
+    """Return the layer of a node: the calls and the model around it, and the op itself at the end, say nothing."""
+    parts = [part for part in name.split("/") if not part.startswith(("StatefulPartitionedCall", "PartitionedCall"))]
+    return "/".join(parts[1:-1] or parts)
 
 
 def _sorted_inputs(chosen: Any) -> list[Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgekit.convert.lint import OLDEST_OPSET, OLDEST_READ, lint
 from edgekit.convert.onnx_tflite_ops import CONVERTED
 from edgekit.inspection.keras_ops import becomes
 from edgekit.inspection.network import Network
+from edgekit.inspection.op_support import HELP, Missing
 from edgekit.quantize.kernels import DEFAULT_SCHEME, MOVES, SCHEMES
 from edgekit.source import SourceInfo
 from edgekit.source.info import Input
@@ -22,6 +23,8 @@ _SAME_FORMAT_ONLY = {
 FORMAT_REASONS = frozenset(why for _, why in _SAME_FORMAT_ONLY.values())
 # The build repairs these itself: it sets the batch to 1 and takes the weights inside.
 _REPAIRED = {"static_shapes", "no_external_data", "size_bytes"}
+_NAMES = {"tflite": "TFLite", "onnx": "ONNX"}
+_OUTSIDE = "write it with other ops, or compute it outside the network"
 _FLOAT_IN_EVERY_SCHEME = {"Constant", "Shape", "QuantizeLinear", "DequantizeLinear", "InputLayer", "Dropout"}
 
 
@@ -46,13 +49,18 @@ class Answer:
         return not self.refused
 
 
-def answers(info: SourceInfo, network: Network, targets: list[Target]) -> tuple[Answer, ...]:
-    """Return an answer for each target and each format that it takes, first choice first."""
+def answers(
+    info: SourceInfo, network: Network, targets: list[Target], missing: Mapping[str, Missing]
+) -> tuple[Answer, ...]:
+    """Return an answer for each target and each format that it takes, first choice first.
+
+    ``missing``: what the converters said, by format; empty where the ops alone tell.
+    """
     found = []
     for target in targets:
         first = {output.format: output for output in reversed(target.outputs)}
         for format in dict.fromkeys(output.format for output in target.outputs):
-            refused = tuple(_refused(info, network, target, format))
+            refused = tuple(_refused(info, network, target, format, missing))
             kept = {} if refused else _float_ops(info, network, first[format])
             reasons = SCHEMES[_scheme(first[format])].refused
             found.append(
@@ -65,7 +73,42 @@ def answers(info: SourceInfo, network: Network, targets: list[Target]) -> tuple[
     return tuple(found)
 
 
-def _refused(info: SourceInfo, network: Network, target: Target, format: str) -> Iterator[str]:
+def refused_ops(
+    info: SourceInfo, network: Network, target: Target, format: str, missing: Mapping[str, Missing]
+) -> Iterator[str]:
+    """Yield a sentence for each kind of op that this target lacks in files of ``format``, with its first place."""
+    if info.format == "onnx":
+        for kind in dict.fromkeys(op.kind for op in network.ops if op.kind in target.refuses):
+            yield f"{_places(kind, network)}: {target.primary.runtime} has no such operator"
+        for kind in sorted({op.kind for op in network.ops} - CONVERTED) if format == "tflite" else ():
+            yield f"{_places(kind, network)}: TFLite has no form of it"
+    asked = missing.get(format)
+    if asked is None:
+        return
+    if asked.failure:
+        yield asked.failure
+    for kind, places in asked.ops.items():
+        why = f"{_NAMES[format]} has no form of it"
+        yield f"{_counted(kind, places)}: {why}; {HELP.get(kind, _OUTSIDE)}"
+
+
+def _places(kind: str, network: Network) -> str:
+    return _counted(kind, [op.name for op in network.ops if op.kind == kind])
+
+
+def _counted(kind: str, places: Sequence[str]) -> str:
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"{kind} at {places[0]!r}{more}" if places else kind
+
+
+def has_open_size(network: Network) -> bool:
+    """Tell whether an input leaves a size besides the batch open."""
+    return any(is_open(Input(tensor.name, tensor.shape, tensor.dtype)) for tensor in network.inputs)
+
+
+def _refused(
+    info: SourceInfo, network: Network, target: Target, format: str, missing: Mapping[str, Missing]
+) -> Iterator[str]:
     other, why = _SAME_FORMAT_ONLY.get(info.format, ("", ""))
     if format == other and (info.format == "tflite" or network.quantized):
         yield why
@@ -83,16 +126,7 @@ def _refused(info: SourceInfo, network: Network, target: Target, format: str) ->
         oldest = OLDEST_OPSET if network.quantized else OLDEST_READ
         if version < oldest:
             yield f"opset {version} is older than {oldest}: export it again with a newer one"
-        named: dict[str, list[str]] = {}
-        for op in network.ops:
-            if op.kind in target.refuses:
-                named.setdefault(op.kind, []).append(op.name)
-        for kind, places in named.items():
-            more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-            yield f"{kind} at {places[0]!r}{more}: {target.primary.runtime} has no such operator"
-        for kind in sorted({op.kind for op in network.ops} - CONVERTED if format == "tflite" else ()):
-            place = next(op.name for op in network.ops if op.kind == kind)
-            yield f"{kind} at {place!r}: TFLite has no form of it"
+    yield from refused_ops(info, network, target, format, missing)
     rules = [rule for rule in target.lint if rule not in _REPAIRED and rule != "opset_min_13"]
     if info.format == format:
         for finding in lint(info.path, format, rules):

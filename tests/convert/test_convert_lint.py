@@ -78,6 +78,9 @@ BAD: dict[str, Callable[[], onnx.ModelProto]] = {
             helper.make_node("QuantizeLinear", ["s", "scale", "zero"], ["sq"], "qs"),
         ]
     ),
+    "tensorrt_8_reduce_axes": lambda: qdq(
+        nodes=[helper.make_node("ReduceMean", ["xd", "axes"], ["m"], "mean")], constants={"axes": np.array([2, 3])}
+    ),
     "tensorrt_weight_range": lambda: qdq(weight=np.full((2, 2, 1, 1), -128, np.int8)),
     "builtin_ops_only": lambda: qdq(
         nodes=[helper.make_node("FusedConv", ["x"], ["z"], "fused", domain="com.microsoft")]
@@ -106,6 +109,11 @@ def test_a_bad_onnx_file_breaks_its_rule(rule: str, tmp_path: Path) -> None:
     assert found
     assert {finding.rule for finding in found} == {rule}
     assert all(finding.where and finding.message for finding in found)
+
+
+def test_an_operator_that_the_runtime_lacks_is_found(tmp_path: Path) -> None:
+    found = lint(write(qdq(), tmp_path), "onnx", [], refuses=["Conv", "Gelu"])
+    assert [(item.rule, item.severity, item.where) for item in found] == [("no_such_op", "error", "conv")]
 
 
 def test_a_wrong_weight_axis_is_found(tmp_path: Path) -> None:
