@@ -213,7 +213,7 @@ class _Planner:
     def _likeness_step(self) -> None:
         """Hold calibration against test samples, if ranges are calibrated at all; test labels are not handed over."""
         calibrated = [row.format for group in self.result.groups for row in group.rows if row.precision == "int8"]
-        if not calibrated:
+        if not calibrated or self.quantized:
             return
         format = calibrated[0]
         self.result.add(Step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -59,6 +60,25 @@ def _raised(proto: onnx.ModelProto, version: int, name: str, as_is: bool) -> onn
         return onnx.version_converter.convert_version(proto, _RAISED_TO)
     except (onnx.version_converter.ConvertError, RuntimeError) as error:
         raise UnsupportedError(f"{name} uses opset {version}, which cannot be raised: {error}", hint) from error
+
+
+def state_outputs(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Write the outputs' ``shapes`` (-1: open) into a file where it leaves them open, in place.
+
+    ONNX Runtime folds what of a graph is constant before it works out shapes, so it knows more than the file says.
+    """
+    proto = onnx.load(str(path))
+    open_ones = [value for value in proto.graph.output if not _is_stated(value) and -1 not in shapes[value.name]]
+    for value in open_ones:
+        kind = value.type.tensor_type.elem_type
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, list(shapes[value.name])))
+    if open_ones:
+        path.write_bytes(serialize(proto))
+
+
+def _is_stated(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
 
 
 def float16(content: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from edgekit.artifact import TensorSpec
 from edgekit.convert.finish import reference_of
 from edgekit.convert.hand_off import check_parity, parity_inputs, save
-from edgekit.convert.onnx_file import from_onnx
+from edgekit.convert.onnx_file import from_onnx, state_outputs
 from edgekit.progress import Progress
 from edgekit.runtimes import open_model
 
@@ -23,6 +23,7 @@ def run(
     progress(0.1, "reading the ONNX file")
     (out / "model.onnx").write_bytes(from_onnx(model, as_is=as_is))
     session = open_model(out / "model.onnx", "onnx")
+    state_outputs(out / "model.onnx", {each["name"]: each["shape"] for each in session.outputs})
     specs = tuple(TensorSpec(i["name"], tuple(i["shape"]), i["dtype"]) for i in session.inputs)
     inputs = parity_inputs(dataset, specs, samples)
     outputs = reference_of(model, "onnx", inputs)  # the untouched source, in its runtime

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from edgekit import keras_io
-from edgekit.errors import StageError, UnsupportedError
+from edgekit.errors import StageError
 from edgekit.progress import Progress
 from edgekit.prune import surgery
 from edgekit.prune.batches import Lesson
@@ -22,6 +22,7 @@ from edgekit.prune.features import Hint, hints_of
 from edgekit.prune.held import Judge
 from edgekit.prune.importance import Importance
 from edgekit.prune.least_squares import RefitSettings, refit
+from edgekit.prune.limits import nothing_to_cut
 from edgekit.prune.losses.teaching import Loss
 from edgekit.prune.recovery import RecoverySettings, recover
 from edgekit.prune.selection import Selection, select
@@ -109,11 +110,7 @@ class Cutter:
         """Return ``choice``. Raises UnsupportedError where the limits leave nothing to cut."""
         selection = self.choice(keep)
         if keep < 1 and selection.macs_after >= selection.macs_before:
-            reasons = "; ".join(sorted({item.reason for item in self.graph.frozen})[:3])
-            raise UnsupportedError(
-                f"No channel of this model can be cut with these settings. {reasons}".strip(),
-                "Lower prune.min_channels or prune.round_to, or set prune.enabled = false.",
-            )
+            raise nothing_to_cut(self.graph, self.limits)
         return selection
 
     def candidate(self, keep: float, seed: int, progress: Progress) -> Candidate:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
-from edgekit.errors import RecipeError
+from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.prune.channel_graph import ChannelGraph
 
 
@@ -28,6 +29,22 @@ def largest_cuts(
             for block in touching[layer]:
                 strictest[block] = cuts[block] = min(strictest[block], share)
     return cuts
+
+
+def nothing_to_cut(graph: ChannelGraph, settings: Mapping[str, Any]) -> UnsupportedError:
+    """Return the error that says why no channel can go: by ``settings`` of [prune], or by what the network does."""
+    widest = max(graph.blocks, key=lambda block: len(block.units) * block.channels, default=None)
+    first = "No channel of this model can be cut"
+    if widest is None:
+        reasons = "; ".join(sorted({item.reason for item in graph.frozen})[:3]) or "it has no layers with channels"
+        return UnsupportedError(f"{first}: {reasons}.", "Set prune.enabled = false.")
+    keys = ("round_to", "min_channels", "max_layer_cut", *(key for key in ("limits", "protect") if settings[key]))
+    held = ", ".join(f"{key} = {settings[key]}" for key in keys)
+    return UnsupportedError(
+        f"{first} with these settings: the widest that could be, of {widest.layers[0]!r}, are "
+        f"{len(widest.units) * widest.channels}, and [prune] keeps them by {held}.",
+        "Lower prune.min_channels or prune.round_to, or set prune.enabled = false.",
+    )
 
 
 def _blocks_by_layer(graph: ChannelGraph) -> dict[str, set[int]]:

@@ -35,7 +35,7 @@ def read(path: Path) -> Contents:
             kind = _FLOATS.get(tensor.type)
             if kind and len(data) % np.dtype(kind).itemsize == 0 and np.isnan(np.frombuffer(data, kind)).any():
                 raise UnsupportedError(f"{path} holds NaN in the tensor {tensor.name!r}.")
-    warnings = ["pruning needs a Keras model: a TFLite model is quantized and profiled only"]
+    warnings = ["pruning needs a Keras or ONNX model: a TFLite model is quantized and profiled only"]
     custom = custom_names(model)
     if custom:
         warnings.insert(0, f"custom operators {', '.join(custom)}: only a runtime that was built with them runs it")

@@ -10,7 +10,7 @@ import onnx_graphs
 import pytest
 from onnx import TensorProto, helper
 
-from edgekit.convert import onnx_quantized
+from edgekit.convert import onnx_quantized, onnx_source
 from edgekit.convert.onnx_file import float16, from_onnx
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.quantize.calibrate import ranges_onnx
@@ -43,6 +43,41 @@ def test_other_dynamic_dimensions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="dimension 2 of input 'image'") as caught:
         from_onnx(onnx_graphs.save(dynamic(2), tmp_path))
     assert "fixed shapes" in caught.value.hint
+
+
+def test_a_quantized_file_states_the_shapes_that_its_runtime_knows(tmp_path: Path) -> None:
+    """Shape -> Range -> Gather is constant once the batch is 1, which onnx's own inference does not fold."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["size"]),
+        helper.make_node("Gather", ["size", "one"], ["wide"]),
+        helper.make_node("Range", ["zero", "wide", "step"], ["places"]),
+        helper.make_node("Gather", ["x", "places"], ["y"], axis=1),
+        helper.make_node("NonZero", ["x"], ["found"]),
+    ]
+    scalars = [
+        helper.make_tensor(name, TensorProto.INT64, [], [n]) for name, n in (("zero", 0), ("one", 1), ("step", 1))
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "m"]),
+            helper.make_tensor_value_info("found", TensorProto.INT64, [2, "k"]),
+        ],
+        scalars,
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 6), np.float32))
+    preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+    dataset = {"kind": "npz", "path": tmp_path / "x.npz", "preprocess": preprocess}
+    out = tmp_path / "out"
+    out.mkdir()
+    onnx_source.run(
+        out=out, progress=lambda *_: None, model=tmp_path / "m.onnx", dataset=dataset, samples=2, as_is=True
+    )  # fmt: skip
+    made = onnx.load(out / "model.onnx")
+    assert [node.op_type for node in made.graph.node] == [node.op_type for node in nodes]
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in made.graph.output}
+    assert shapes == {"y": [1, 6], "found": [2, 0]}, "how many NonZero finds only the samples tell"
 
 
 def test_numbers_and_names_stay(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from diagnosing import PREPROCESS
 from faults import Fault, Sample
-from project import DETECTOR
+from project import DETECTOR, fashion
 
 from edgekit import build as builder
-from edgekit import pipeline
-from edgekit.plan import LIKENESS
+from edgekit import pipeline, recipe, target
+from edgekit.plan import LIKENESS, plan
 from edgekit.quantize import likeness
 from edgekit.steps import File
 
@@ -75,3 +75,10 @@ def _files(value: Any) -> set[Path]:
         return {value.path}
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return {path for item in items for path in _files(item)}
+
+
+def test_a_model_that_is_quantized_already_sets_no_ranges(tmp_path: Path) -> None:
+    wanted = recipe.load(fashion(tmp_path / "r"))
+    planned = plan(wanted, [target.load("raspberry-pi-4")], "tflite", {}, quantized=True)
+    assert planned.groups
+    assert LIKENESS not in planned.steps

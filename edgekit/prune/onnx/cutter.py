@@ -14,6 +14,7 @@ from edgekit.progress import Progress
 from edgekit.prune.channel_graph import ChannelGraph
 from edgekit.prune.cost import Cost, Macs
 from edgekit.prune.judging import PointsLost
+from edgekit.prune.limits import nothing_to_cut
 from edgekit.prune.onnx import surgery
 from edgekit.prune.onnx.execute import Arrays, answers, difference
 from edgekit.prune.onnx.least_squares import RefitSettings, refit
@@ -87,10 +88,9 @@ class Cutter:
         limits = {name: self.settings[name] for name in _LIMITS}
         return select(self.graph, self.ranking, self.cost, keep, keep_of=Macs(), **limits)
 
-    def nothing_to_cut(self) -> str:
-        """Say that the limits leave nothing to cut, and why."""
-        reasons = "; ".join(sorted({item.reason for item in self.graph.frozen})[:3])
-        return f"No channel of this model can be cut with these settings. {reasons}".strip()
+    def nothing_to_cut(self) -> UnsupportedError:
+        """Return the error that says that nothing can be cut, and why."""
+        return nothing_to_cut(self.graph, self.settings)
 
     def cut(self, keep: float, progress: Progress) -> Cut:
         """Cut to ``keep`` of the multiply-accumulates. Raises UnsupportedError where nothing can be cut, StageError
@@ -99,9 +99,7 @@ class Cutter:
         progress(0.0, "cutting")
         selection = self.choice(keep)
         if selection.macs_after >= selection.macs_before:
-            raise UnsupportedError(
-                self.nothing_to_cut(), "Lower prune.min_channels or prune.round_to, or set prune.enabled = false."
-            )
+            raise self.nothing_to_cut()
         content, error = self._proven(selection)
         repair, seed = "", self.settings["seed"]
         unsolved: tuple[str, ...] = ()

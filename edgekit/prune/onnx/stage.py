@@ -114,14 +114,14 @@ def _found(cutter: Cutter, aim: dict[str, Any], progress: Progress) -> _Found:
     keep = amounts.given(settings, aim)
     if keep is not None:
         if settings["keep_macs"] == "auto" and cutter.choice(keep).macs_after >= cutter.graph.macs():
-            return _Found((), None, cutter.nothing_to_cut())
+            return _Found((), None, cutter.nothing_to_cut().message)
         made = cutter.cut(keep, progress)
         return _Found((made,), made)
     if cutter.judge is None:
         return _Found((), None, "Nothing was pruned: too few samples to hold any apart; give more, or keep_macs = 0.5.")
     found = amounts.by_accuracy(allowed, settings["minutes"], progress)
     if not found:
-        return _Found((), None, cutter.nothing_to_cut())
+        return _Found((), None, cutter.nothing_to_cut().message)
     made = best(found, allowed)
     if made.drop_points is None or made.drop_points <= allowed:
         return _Found(found, made)
