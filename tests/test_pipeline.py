@@ -4,6 +4,7 @@ import itertools
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,23 @@ def test_what_needs_a_failed_step_is_skipped_and_the_rest_goes_on(tmp_path: Path
     assert outcome.errors["bad"].message == "it does not work"
     assert outcome.blame("grandchild") == "bad"
     assert ("skipped for bad", "grandchild") in observer.told
+
+
+def test_a_step_after_others_starts_once_one_of_them_is_there_and_never_where_all_failed(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    late = step("late", "note", folder=folder, name="late")
+    outcome = run(
+        tmp_path,
+        replace(late, after=("bad", "slow")),
+        replace(step("never", "note", folder=folder, name="never"), after=("bad",)),
+        step("bad", "fail", name="bad"),
+        step("slow", "note", folder=folder, name="slow", seconds=0.3),
+        jobs=4,
+    )
+    spans = read_spans(tmp_path)
+    assert spans["slow"][1] <= spans["late"][0]
+    assert set(outcome.entries) == {"late", "slow"}
+    assert outcome.blame("never") == "bad"
 
 
 def test_the_second_run_reuses_everything(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from project import TARGET, edgekit, edit, fashion, report_of
+from small_onnx import write
 
 from edgekit.profile.verdict import exit_code, refused
 from edgekit.report import html, markdown
@@ -72,6 +74,22 @@ def test_no_target_at_all_ends_in_4_before_any_work(recipe: Path) -> None:
     assert WHY in done.err
     assert "edgekit inspect" in done.err
     assert not (recipe / "out").exists()
+
+
+def test_an_onnx_operator_that_a_runtime_lacks_is_said_before_any_work(tmp_path: Path) -> None:
+    write(tmp_path / "model.onnx", {"scores": (1, 10)}, last="HardSwish")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32))
+    np.savez(tmp_path / "y.npz", x=np.random.default_rng(1).normal(size=(8, 3, 64, 64)).astype(np.float32))
+    (tmp_path / "edgekit.toml").write_text(
+        '[model]\npath = "model.onnx"\n[data]\nkind = "npz"\ntest = "x.npz"\ncalibration = "y.npz"\n'
+        f'[targets]\nnames = ["jetson-nano", "{JETSON}"]\n'
+    )
+    done = edgekit("build", "-c", tmp_path, "--dry-run", "--json")
+    assert done.code == 4, done.err
+    found = json.loads(done.out)["refused"]
+    assert list(found) == ["jetson-nano"]
+    assert found["jetson-nano"].startswith("HardSwish at ")
+    assert found["jetson-nano"].endswith(": TensorRT has no such operator")
 
 
 def test_what_failed_counts_more_than_a_refusal_and_a_refusal_more_than_a_miss() -> None:
