@@ -180,3 +180,26 @@ def test_a_file_without_a_signature_gets_the_one_that_quantizers_look_for(tmp_pa
     signed = Interpreter(model_path=str(tmp_path / "model.tflite"))
     assert signed.get_signature_list() == {"serving_default": {"inputs": ["t0"], "outputs": ["t1", "t2"]}}
     assert sorted(ranges_tflite(tmp_path / "model.tflite", [{"t0": np.ones((1, 4), np.float32)}])) == ["t0", "t1", "t2"]
+
+
+@pytest.mark.parametrize("read_elsewhere", [False, True], ids=["alone", "read-elsewhere"])
+def test_a_relu_goes_into_the_op_in_front_of_it(read_elsewhere: bool, tmp_path: Path) -> None:
+    """Converters of others leave them apart, and XNNPACK has no int8 ReLU that stands alone."""
+    source = write_add_relu(tmp_path / "m.tflite")
+    if not read_elsewhere:  # the sum is no output any more
+        model = read_model(source)
+        model.subgraphs[0].outputs = [2]
+        del model.signatureDefs[0].outputs[1]
+        source.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    samples = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=samples)
+    preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+    dataset = {"kind": "npz", "path": tmp_path / "x.npz", "preprocess": preprocess}
+    facts = tflite_source.run(out=tmp_path, progress=lambda *_: None, model=source, dataset=dataset, samples=4)
+    assert facts["parity_error"] == 0.0
+    graph = read_model(tmp_path / "model.tflite").subgraphs[0]
+    kept = [op.opcodeIndex for op in graph.operators]
+    assert kept == ([0, 1] if read_elsewhere else [0])
+    assert len(graph.tensors) == (3 if read_elsewhere else 2)
+    found = ranges_tflite(tmp_path / "model.tflite", [{"image": samples[:1]}])  # asks every tensor for its values
+    assert len(found) == len(graph.tensors)

@@ -13,6 +13,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from edgekit.artifact import TensorSpec
 from edgekit.convert.finish import reference_of
 from edgekit.convert.hand_off import check_parity, parity_inputs, save
+from edgekit.convert.tflite_fusions import fuse_activations
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.runtimes import open_model
@@ -38,6 +39,7 @@ def run(
     changed |= not as_is and _sign(objects)
     changed |= not as_is and _tell_apart(objects)
     changed |= not as_is and _name_codes(objects)
+    changed |= not as_is and fuse_activations(objects)
     if changed:
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(objects))
     (out / "model.tflite").write_bytes(content)
