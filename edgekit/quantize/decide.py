@@ -128,7 +128,9 @@ def _rule(graph: Graph, precision: str, scheme: Scheme, activations: str) -> tup
     attention = is_attention(graph)
     if activations == "dynamic" or (attention and scheme.dynamic and not activations):
         kind = "attention network" if attention else "dynamic int8"
-        return _weights_rule(scheme), [f"{kind}: int8 weights, activations quantized while running"]
+        asked = bool(activations) or scheme.unpacks_once
+        rule = _weights_rule(scheme) if asked else _dynamic_rule(graph, scheme)
+        return rule, [f"{kind}: int8 weights, activations quantized while running"]
     if not attention:
         return _static_rule(graph, scheme), []
     lacks = "" if scheme.dynamic else f"{scheme.name} has no dynamic int8, so "
@@ -168,6 +170,22 @@ def _tables_rule(graph: Graph, rule: Rule) -> Rule:
         return rule(position, op) if graph.table_of(op) is None else ("int8", "")
 
     return widened
+
+
+def _dynamic_rule(graph: Graph, scheme: Scheme) -> Rule:
+    """Let convolutions be static where they have no dynamic kernel and weights are unpacked at every call.
+
+    With int8 weights alone such a convolution is slower than float: all of magika's time but a tenth is in one.
+    """
+    dynamic, static = _weights_rule(scheme), _static_rule(graph, scheme)
+
+    def rule(position: int, op: Op) -> tuple[str, str]:
+        found = dynamic(position, op)
+        if op.kind != "Conv" or found[0] != "int8-weights":
+            return found
+        return static(position, op) if static(position, op)[0] == "int8" else found
+
+    return rule
 
 
 def _weights_rule(scheme: Scheme) -> Rule:

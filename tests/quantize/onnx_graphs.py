@@ -82,8 +82,8 @@ def gated(gate_is_output: bool = False) -> onnx.ModelProto:
     return model(nodes, constants, {"image": [1, 3, 8, 8]}, outputs)
 
 
-def attention() -> onnx.ModelProto:
-    """One attention head: three projections, softmax of a product of activations."""
+def attention(patches: bool = False) -> onnx.ModelProto:
+    """One attention head: three projections, softmax of a product of activations; ``patches``: behind a Conv."""
     random = np.random.default_rng(0)
     constants = {name: random.normal(0, 0.3, (6, 6)).astype(np.float32) for name in ("wq", "wk", "wv", "wo")}
     nodes = [
@@ -96,7 +96,15 @@ def attention() -> onnx.ModelProto:
         helper.make_node("MatMul", ["weights", "v"], ["mixed"]),
         helper.make_node("MatMul", ["mixed", "wo"], ["y"]),
     ]
-    return model(nodes, constants, {"x": [1, 5, 6]}, {"y": [1, 5, 6]})
+    if not patches:
+        return model(nodes, constants, {"x": [1, 5, 6]}, {"y": [1, 5, 6]})
+    constants |= {"wp": random.normal(0, 0.3, (6, 2, 1, 1)).astype(np.float32), "tokens": np.array([1, 6, 5])}
+    front = [
+        helper.make_node("Conv", ["image", "wp"], ["patches"]),
+        helper.make_node("Reshape", ["patches", "tokens"], ["rows"]),
+        helper.make_node("Transpose", ["rows"], ["x"], perm=[0, 2, 1]),
+    ]
+    return model([*front, *nodes], constants, {"image": [1, 2, 1, 5]}, {"y": [1, 5, 6]})
 
 
 def embedding() -> onnx.ModelProto:
