@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edgekit import source, worker
-from edgekit.convert.onnx_file import from_onnx
 from edgekit.errors import RecipeError, UnsupportedError
 from edgekit.inspection import keras_graph, onnx_graph, tflite_graph
 from edgekit.inspection.guess import Guess, guess
@@ -23,6 +23,7 @@ from edgekit.source import SourceInfo
 from edgekit.source.shapes import Shapes, check
 from edgekit.target import Target
 
+_SIMPLIFIER = "edgekit.convert.onnx_file"  # loaded where it is needed: that takes a second
 _CONVERTED = ("keras", "h5", "saved_model")  # by TensorFlow's converter and tf2onnx
 # What reading a file raises that is whole, as its format goes, and makes no sense.
 _CONTRADICTIONS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
@@ -104,7 +105,7 @@ def refused(
         if reasons and seen.format == "onnx" and not seen.quantized:
             with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
                 written = Path(folder) / "model.onnx"
-                written.write_bytes(from_onnx(seen.path))
+                written.write_bytes(import_module(_SIMPLIFIER).from_onnx(seen.path))
                 reasons = found(onnx_graph.read(written))
     return reasons
 
