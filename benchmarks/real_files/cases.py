@@ -75,7 +75,7 @@ accuracy_drop = {budget}
 cost = "macs"
 
 [quantize]
-search_seconds = 40.0
+search_seconds = 30.0
 
 [profile]
 min_seconds = 2.0
