@@ -26,6 +26,7 @@ from edgekit.profile import accuracy
 from edgekit.progress import Progress
 from edgekit.prune.onnx import stage
 
+_TO_NCHW = (0, 3, 1, 2)
 _HEAD = (
     "| ranked by | MACs kept | parameters kept | exactness | repaired by | metric | lost, points [95 %] | speed, min "
     "(p50) | seconds |\n|---|---|---|---|---|---|---|---|---|"
@@ -33,20 +34,29 @@ _HEAD = (
 
 
 def nchw(content: bytes) -> bytes:
-    """Make the image come in channels first: the Transpose that a converter puts in front goes away."""
+    """Make the image come in channels first: what a converter puts in front to turn it over goes away."""
     model = onnx.load_from_string(content)
     for value in model.graph.input:
-        first = [node for node in model.graph.node if value.name in node.input]
-        if len(first) == 1 and first[0].op_type == "Transpose":
-            sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            order = list(first[0].attribute[0].ints)
-            for dim, axis in zip(value.type.tensor_type.shape.dim, order, strict=True):
-                dim.dim_value = sizes[axis]
+        readers = [node for node in model.graph.node if value.name in node.input]
+        shape = value.type.tensor_type.shape.dim
+        if len(readers) == 1 and _turns_over(model, readers[0], [dim.dim_value for dim in shape]):
+            sizes = [shape[axis].dim_value for axis in _TO_NCHW]
+            for dim, size in zip(shape, sizes, strict=True):
+                dim.dim_value = size
             for node in model.graph.node:
-                node.input[:] = [value.name if name == first[0].output[0] else name for name in node.input]
-            model.graph.node.remove(first[0])
+                node.input[:] = [value.name if name == readers[0].output[0] else name for name in node.input]
+            model.graph.node.remove(readers[0])
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _turns_over(model: onnx.ModelProto, node: onnx.NodeProto, sizes: list[int]) -> bool:
+    """Say whether a node makes NCHW of NHWC; with one channel, a converter may write a Reshape."""
+    if node.op_type == "Transpose":
+        return tuple(node.attribute[0].ints) == _TO_NCHW
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    made = constants.get(node.input[1]) if node.op_type == "Reshape" else None
+    return made is not None and len(sizes) == 4 and sizes[3] == 1 and made.tolist()[1:] == [1, *sizes[1:3]]
 
 
 def export(model: Path, out: Path) -> Path:

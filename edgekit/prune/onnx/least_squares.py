@@ -7,18 +7,17 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekit.prune.channel_graph import BoolArray, ChannelGraph, stays
-from edgekit.prune.linear_fit import MOST_FEATURES, Matrix, Moments, damped_fit, rows_wanted
+from edgekit.prune.linear_fit import MOST_FEATURES
+from edgekit.prune.onnx.clipped import Bounds, bounds_behind
 from edgekit.prune.onnx.execute import Arrays, answers, distance
-from edgekit.prune.onnx.network import Array, Network, Node, read, runnable, written
-from edgekit.prune.onnx.relevance import Relevance, Weights
+from edgekit.prune.onnx.layer_fit import Layer, at_kept
+from edgekit.prune.onnx.network import Network, Node, read, runnable, written
+from edgekit.prune.onnx.relevance import Relevance
 from edgekit.prune.onnx.walk import Values, bytes_each, walk
 from edgekit.prune.onnx.windows import Window, window_of
 from edgekit.prune.selection import Selection
-
-_STEP_ROWS = 2**13
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,15 @@ class _Problem:
     outputs: dict[str, BoolArray]
     shortcuts: dict[str, str]  # by node: the tensor that its output is added to
     added: dict[str, tuple[str, int]]  # by node: the Add behind it whose constant is its bias, and which input that is
+    bounds: dict[str, Bounds]
     unsolved: tuple[str, ...]
 
     @staticmethod
     def of(original: Network, graph: ChannelGraph, selection: Selection) -> _Problem:
         kept = selection.mask(graph)
         cut = {axis.layer for axis in graph.axes if axis.role == "in" and not stays(axis.units, kept).all()}
-        names = [node.name for node in original.nodes]
+        nodes = {node.name: node for node in original.nodes}
+        names = list(nodes)
         first = min((names.index(name) for name in cut), default=len(names))
         windows = {}
         for node in original.nodes[first:]:
@@ -105,7 +106,34 @@ class _Problem:
             if axis.weight == 1 and (axis.role == "out" or (axis.axis == 0 and _is_depthwise(windows, axis.layer)))
         }
         shortcuts, added = sums(original)
-        return _Problem(original, windows, outputs, shortcuts, added, tuple(sorted(cut - set(windows))))
+        adding = {name: place[0] for name, place in added.items()}
+        adding |= {name: _reader(original, name) for name in shortcuts}
+        found = {name: bounds_behind(original, nodes[name], adding) for name in windows}
+        bounds = {name: bound for name, bound in found.items() if bound is not None}
+        return _Problem(original, windows, outputs, shortcuts, added, bounds, tuple(sorted(cut - set(windows))))
+
+    def layer(
+        self, network: Network, nodes: dict[str, Node], node: Node, values: list[Values], known: int,
+        relevance: Relevance | None,
+    ) -> Layer:  # fmt: skip
+        """Return ``node`` of the original as the task of its like in the cut ``network``, whose nodes are ``nodes``.
+
+        Behind a sum with a shortcut that came before, it is to correct what the shortcut gets wrong, too.
+        """
+        own, window, kept = nodes[node.name], self.windows[node.name], self.outputs.get(node.name)
+        adding, index = self.added.get(node.name, ("", 0))
+        bias = nodes[adding].inputs[index] if adding else own.inputs[2] if len(own.inputs) > 2 else ""
+        target = at_kept(np.concatenate(values[0][node.outputs[0]]), kept, window)
+        bounds, other, beside = self.bounds.get(node.name), self.shortcuts.get(node.name, ""), None
+        if other in values[0] and other in values[1]:
+            beside = np.concatenate(values[1][other])
+            target = target + (at_kept(np.concatenate(values[0][other]), kept, window) - beside)
+        elif other:
+            bounds = None
+        return Layer(
+            network, own, window, np.concatenate(values[1][own.inputs[0]]), target, known, bias, not adding,
+            relevance.at(target.shape) if relevance else None, beside, bounds,
+        )  # fmt: skip
 
 
 def _is_depthwise(windows: dict[str, Window], layer: str) -> bool:
@@ -138,6 +166,12 @@ def sums(network: Network) -> tuple[dict[str, str], dict[str, tuple[str, int]]]:
     return shortcuts, added
 
 
+def _reader(network: Network, name: str) -> str:
+    """Return the one node that reads what a node makes."""
+    (made,) = (node.outputs[0] for node in network.nodes if node.name == name)
+    return next(node.name for node in network.nodes if made in node.inputs)
+
+
 def _split(inputs: Arrays, original: Network, settings: RefitSettings) -> tuple[Arrays, Arrays]:
     """Draw the samples to fit and the samples to judge by, as many as memory allows."""
     available = len(next(iter(inputs.values())))
@@ -165,133 +199,8 @@ def _repaired(
     relevance = Relevance.of(problem.original, answered)
 
     def visit(node: Node, values: list[Values]) -> None:
-        adding, index = problem.added.get(node.name, ("", 0))
-        own = nodes[node.name]
-        bias = nodes[adding].inputs[index] if adding else own.inputs[2] if len(own.inputs) > 2 else ""
-        solve = _Layer(problem, network, node, own, bias, not adding, values, known, relevance)
-        solve.fit(generator) if kernels else solve.shift()
+        layer = problem.layer(network, nodes, node, values, known, relevance)
+        layer.fit(generator) if kernels else layer.shift()
 
     walk([problem.original, network], samples, list(problem.windows), visit)
     return written(network.proto, network.constants)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer to repair: ``node`` in the original, ``own`` in the cut network.
-
-    bias: the constant that shifts its outputs, "" without one; ``inside``: whether the layer itself adds it.
-    """
-
-    problem: _Problem
-    network: Network
-    node: Node
-    own: Node
-    bias: str
-    inside: bool
-    values: list[Values]
-    known: int
-    relevance: Relevance | None
-
-    def fit(self, generator: np.random.Generator) -> None:
-        """Give the layer the weights of least error."""
-        window = self.problem.windows[self.node.name]
-        given, target = np.concatenate(self.values[1][self.own.inputs[0]]), self._target()
-        start = self._start(window)
-        made = target.shape
-        places = window.places((1, *made[1:]))
-        count = min(math.ceil(rows_wanted(len(start)) / len(given)), places)
-        chosen = np.sort(generator.permutation(places)[:count])
-        moments = _moments_of_each if window.depthwise else _moments
-        heed = self.relevance.at(made) if self.relevance else None
-        heed = np.ones((len(given), len(chosen)), np.float32) if heed is None else heed[:, chosen]
-        known, unseen = (
-            moments(window, given[part], target[part], chosen, np.sqrt(heed[part]), start, bool(self.bias))
-            for part in (slice(0, self.known), slice(self.known, None))
-        )
-        each = np.split(start, len(known), axis=1)
-        found = [damped_fit(*three, bool(self.bias)).weights for three in zip(known, unseen, each, strict=True)]
-        self._assign(window, np.concatenate(found, axis=1))
-
-    def shift(self) -> None:
-        """Correct the mean of each output through the bias."""
-        if not self.bias:
-            return
-        window = self.problem.windows[self.node.name]
-        given, target = np.concatenate(self.values[1][self.own.inputs[0]][: self.known]), self._target()[: self.known]
-        start = self._start(window)
-        chosen = np.arange(window.places((1, *target.shape[1:])))[:: max(1, len(start) // 256)]
-        rows = window.rows(given, chosen, target.shape)
-        mean = rows.mean(axis=0)
-        made = np.sum(mean.T * start[:-1], axis=0) if window.depthwise else mean @ start[:-1]
-        error = window.made(target, chosen).mean(axis=0) - (made + start[-1])
-        start[-1] += error
-        self._assign(window, start)
-
-    def _start(self, window: Window) -> Matrix:
-        """Return the (features, outputs) weights as they are; the bias is the last row."""
-        flat = window.weights(self.network.constants[self.own.inputs[1]])
-        if not self.bias:
-            return flat
-        bias = self.network.constants[self.bias].astype(np.float64)
-        return np.concatenate([flat, bias[None] if self.inside else np.zeros_like(bias)[None]])
-
-    def _assign(self, window: Window, weights: Matrix) -> None:
-        constants, name = self.network.constants, self.own.inputs[1]
-        kernel = constants[name]
-        constants[name] = window.stored(weights[:-1] if self.bias else weights, kernel)
-        if self.bias:
-            before = 0.0 if self.inside else constants[self.bias]
-            constants[self.bias] = (before + weights[-1]).astype(kernel.dtype)
-
-    def _target(self) -> Array:
-        """Return what the layer is to make, samples first: corrected for what its shortcut gets wrong."""
-        made = np.concatenate(self.values[0][self.node.outputs[0]])
-        kept = self.problem.outputs.get(self.node.name)
-        axis = 1 if self.problem.windows[self.node.name].kernel else made.ndim - 1
-        made = made if kept is None else np.compress(kept, made, axis=axis)
-        other = self.problem.shortcuts.get(self.node.name, "")
-        if other in self.values[0] and other in self.values[1]:
-            before = np.concatenate(self.values[0][other])
-            before = before if kept is None else np.compress(kept, before, axis=axis)
-            made = made + (before - np.concatenate(self.values[1][other]))
-        return made
-
-
-def _moments(
-    window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], heed: Weights, start: Matrix,
-    constant: bool,
-) -> list[Moments]:  # fmt: skip
-    """Sum the second moments over samples, at the chosen positions of each: one sum, which serves all outputs."""
-    moments = Moments.empty(*start.shape)
-    step = max(1, _STEP_ROWS // max(len(chosen), 1))
-    for first in range(0, len(given), step):
-        x = window.rows(given[first : first + step], chosen, target.shape)
-        y = window.made(target[first : first + step], chosen)
-        if constant:
-            x = np.concatenate([x, np.ones_like(x[:, :1])], axis=1)
-        weight = heed[first : first + step].reshape(-1, 1)
-        x, y = x * weight, y * weight
-        moments.add(x.T @ x, x.T @ y, np.sum(y * y, 0), np.sum(y, 0), len(y))
-    return [moments]
-
-
-def _moments_of_each(
-    window: Window, given: Array, target: Array, chosen: npt.NDArray[np.int64], heed: Weights, start: Matrix,
-    constant: bool,
-) -> list[Moments]:  # fmt: skip
-    """Do the same for each output of a depthwise convolution, which reads features of its own."""
-    outputs = [Moments.empty(len(start), 1) for _ in range(start.shape[1])]
-    step = max(1, _STEP_ROWS // 8 // max(len(chosen), 1))
-    for first in range(0, len(given), step):
-        x = window.rows(given[first : first + step], chosen, target.shape)
-        y = window.made(target[first : first + step], chosen)
-        if constant:
-            x = np.concatenate([x, np.ones_like(x[:, :, :1])], axis=2)
-        weight = heed[first : first + step].reshape(-1, 1)
-        x, y = x * weight[:, :, None], y * weight
-        own, targets = x.transpose(1, 0, 2), y.T[:, :, None]  # (outputs, rows, features) and (outputs, rows, 1)
-        gram, cross = own.transpose(0, 2, 1) @ own, own.transpose(0, 2, 1) @ targets
-        square, total = np.sum(targets * targets, axis=1), np.sum(targets, axis=1)
-        for index, moments in enumerate(outputs):
-            moments.add(gram[index], cross[index], square[index], total[index], len(y))
-    return outputs
