@@ -23,6 +23,8 @@ EdgekitError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
@@ -48,6 +50,14 @@ class DependencyError(EdgekitError):
 
 class UnsupportedError(EdgekitError):
     exit_code = 4
+
+
+class MissingOpsError(UnsupportedError):
+    """``kinds``: the ops, by the names that the converter has for them; empty once it has crossed processes."""
+
+    def __init__(self, message: str, hint: str = "", kinds: Sequence[str] = ()) -> None:
+        super().__init__(message, hint)
+        self.kinds = tuple(kinds)
 
 
 class StageError(EdgekitError):

@@ -23,14 +23,6 @@ SIGNATURE = DEFAULT_SIGNATURE
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-class MissingOps(UnsupportedError):
-    """A format has no form of some ops. ``kinds``: TensorFlow's names of them."""
-
-    def __init__(self, message: str, hint: str, kinds: Sequence[str]) -> None:
-        super().__init__(message, hint)
-        self.kinds = tuple(kinds)
-
-
 def export_keras(model: keras.Model, out: Path) -> None:
     """Write the model to ``out`` with static batch 1 and its own input and output names.
 

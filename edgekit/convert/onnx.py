@@ -12,9 +12,9 @@ import tf2onnx.convert
 from tf2onnx import tf_loader
 from tf2onnx.handler import tf_op
 
-from edgekit.convert.float_graph import SIGNATURE, MissingOps
+from edgekit.convert.float_graph import SIGNATURE
 from edgekit.convert.onnx_file import finish, float16
-from edgekit.errors import StageError
+from edgekit.errors import MissingOpsError, StageError
 
 __all__ = ["OPSET", "float16", "float32"]
 
@@ -49,7 +49,7 @@ class _ComplementaryError:
 def float32(saved_model: Path, opset: int = OPSET) -> bytes:
     """Return the float32 .onnx, simplified, with exactly the signature's inputs and outputs.
 
-    Inputs keep TensorFlow's layout (images NHWC). Raises MissingOps naming ops that ONNX does not have.
+    Inputs keep TensorFlow's layout (images NHWC). Raises MissingOpsError naming ops that ONNX does not have.
     """
     tf2onnx.utils.INTERNAL_NAME = 1  # a counter in every generated name: two conversions must agree
     graph_def, inputs, outputs, renames = tf_loader.from_saved_model(
@@ -76,7 +76,7 @@ def _check_ops(proto: onnx.ModelProto) -> None:
     known = {schema.name for schema in onnx.defs.get_all_schemas()}
     foreign = sorted({node.op_type for node in proto.graph.node if node.domain or node.op_type not in known})
     if foreign:
-        raise MissingOps(
+        raise MissingOpsError(
             f"ONNX has no op for: {', '.join(foreign)}",
             "Replace these operations in the model by standard ones.",
             foreign,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from edgekit.convert.float_graph import SIGNATURE, MissingOps
+from edgekit.convert.float_graph import SIGNATURE
 from edgekit.convert.tflite_names import canonical
-from edgekit.errors import StageError
+from edgekit.errors import MissingOpsError, StageError
 
 
 def float32(saved_model: Path) -> bytes:
-    """Return the float32 .tflite; raises MissingOps naming the ops that have no TFLite builtin."""
+    """Return the float32 .tflite; raises MissingOpsError naming the ops that have no TFLite builtin."""
     return _convert(_converter(saved_model))
 
 
@@ -38,7 +38,7 @@ def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
         text = str(error)
         ops = _unsupported_ops(text)
         if ops:
-            raise MissingOps(
+            raise MissingOpsError(
                 f"TFLite has no builtin for: {', '.join(ops)}",
                 "Replace these operations; Select-TF (Flex) ops do not run in the small runtimes.",
                 ops,

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from edgekit.source import SourceInfo
 from edgekit.source.shapes import Shapes, check
 from edgekit.target import Target
 
-_SIMPLIFIER = "edgekit.convert.onnx_file"  # loaded where it is needed: that takes a second
+_SIMPLIFY = "edgekit.convert.onnx_source:simplify"
 _CONVERTED = ("keras", "h5", "saved_model")  # by TensorFlow's converter and tf2onnx
 # What reading a file raises that is whole, as its format goes, and makes no sense.
 _CONTRADICTIONS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
@@ -104,9 +103,8 @@ def refused(
         reasons = found(network)
         if reasons and seen.format == "onnx" and not seen.quantized:
             with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-                written = Path(folder) / "model.onnx"
-                written.write_bytes(import_module(_SIMPLIFIER).from_onnx(seen.path))
-                reasons = found(onnx_graph.read(written))
+                worker.run(_SIMPLIFY, {"model": seen.path.resolve()}, Path(folder), progress, label="reading")
+                reasons = found(onnx_graph.read(Path(folder) / "model.onnx"))
     return reasons
 
 

@@ -14,8 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from edgekit import keras_io
 from edgekit.convert import float_graph, onnx, tflite
-from edgekit.convert.float_graph import MissingOps
-from edgekit.errors import StageError, UnsupportedError
+from edgekit.errors import MissingOpsError, StageError, UnsupportedError
 from edgekit.inspection.network import Network, Op, Shape, Tensor, bits, elements, image_layout, times
 from edgekit.progress import Progress
 
@@ -101,7 +100,7 @@ def missing(*, out: Path, progress: Progress, model: Path, source: str, signatur
         progress(0.4 + 0.3 * position, f"asking the converter to {format}")
         try:
             convert(folder)
-        except MissingOps as error:
+        except MissingOpsError as error:
             found[format] = {"ops": {kind: places.get(kind, []) for kind in error.kinds}}
         except (StageError, UnsupportedError) as error:
             found[format] = {"failure": error.message}
