@@ -4,6 +4,7 @@ EdgekitError
 ├── RecipeError        2   the command line, edgekit.toml or the data it names is wrong
 ├── DependencyError    3   a library or program is missing
 ├── UnsupportedError   4   this model cannot go where it was asked to go
+│   └── MissingOpsError      a format has no form of some of its ops
 ├── StageError         5   a stage failed while running
 ├── DeviceError        6   the device could not be reached or died
 │   ├── UnreachableError     no answer at its address, or no such device attached
@@ -127,5 +128,6 @@ ERRORS: dict[str, type[EdgekitError]] = {
 
 def error_named(name: str) -> type[EdgekitError]:
     """Return the class of this name, which came from another process; StageError for one that is not ours."""
-    kinds = {**ERRORS, **{kind.__name__: kind for kind in DeviceError.__subclasses__()}}
+    finer = [kind for coarse in ERRORS.values() for kind in coarse.__subclasses__()]
+    kinds = {**ERRORS, **{kind.__name__: kind for kind in finer}}
     return kinds.get(name, StageError)

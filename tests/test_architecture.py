@@ -316,7 +316,7 @@ def user_errors_come_from_one_tree(modules: Modules) -> Iterator[str]:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ClassDef) and module.name != "edgekit.errors":
                 bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-                if bases & {"EdgekitError", *errors.ERRORS, *(kind.__name__ for kind in _device_errors())}:
+                if bases & {"EdgekitError", *errors.ERRORS, *(kind.__name__ for kind in _finer_errors())}:
                     yield f"{module.name} defines {node.name}"
 
 
@@ -390,14 +390,16 @@ def test_every_error_is_in_the_table() -> None:
     assert set(errors.EdgekitError.__subclasses__()) == set(errors.ERRORS.values())
 
 
-def test_every_device_error_ends_in_the_exit_code_of_devices() -> None:
-    assert {kind.exit_code for kind in _device_errors()} == {errors.DeviceError.exit_code}
-    assert all(errors.error_named(kind.__name__) is kind for kind in _device_errors())
-    assert all(kind.__name__ in str(errors.__doc__) for kind in _device_errors())
+def test_a_finer_error_ends_in_the_exit_code_of_its_kind_and_comes_whole_out_of_another_process() -> None:
+    for kind in _finer_errors():
+        assert kind.exit_code == kind.__bases__[0].exit_code
+        assert errors.error_named(kind.__name__) is kind
+        assert kind("what", "what to do").hint == "what to do"
+        assert kind.__name__ in str(errors.__doc__)
 
 
-def _device_errors() -> list[type[errors.DeviceError]]:
-    return errors.DeviceError.__subclasses__()
+def _finer_errors() -> list[type[errors.EdgekitError]]:
+    return [kind for coarse in errors.ERRORS.values() for kind in coarse.__subclasses__()]
 
 
 def _loaded_by(code: str, record: Path) -> set[str]:
