@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from edgekit.artifact import TensorSpec
+from edgekit.as_input import as_input
 from edgekit.errors import RecipeError
 
 Array = npt.NDArray[Any]
@@ -104,7 +105,7 @@ class Dataset:
             if missing:
                 raise RecipeError(f"{self.origin} has no array named {missing[0]!r}, which is an input of the model.")
             loaded = {spec.name: self.preprocess.apply(self.arrays[spec.name][index]) for spec in specs}
-        return {spec.name: _fit(loaded[spec.name], spec, self.name(index)) for spec in specs}
+        return {spec.name: as_input(loaded[spec.name], spec, self.name(index)) for spec in specs}
 
     def sample_shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Return the shape of one sample for each input, as far as this set holds it: images are (H, W, C)."""
@@ -321,20 +322,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(_existing(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} is not a readable JSON file: {error}") from error
-
-
-def _fit(value: Array, spec: TensorSpec, name: str) -> Array:
-    array = value[np.newaxis]
-    expected = tuple(spec.shape)
-    if array.ndim == len(expected) == 4 and array.shape != expected:
-        orders = (order for order in _ORDERS if tuple(array.shape[axis] for axis in order) == expected)
-        array = array.transpose(next(orders, (0, 1, 2, 3)))
-    if array.shape != expected:
-        raise RecipeError(
-            f"Sample {name} has shape {array.shape[1:]}, the model's input {spec.name!r} takes {expected[1:]}.",
-            "Check [preprocess] size and color, or the arrays' shape.",
-        )
-    return np.ascontiguousarray(array, dtype=np.dtype(spec.dtype))
-
-
-_ORDERS = ((0, 3, 1, 2), (0, 2, 3, 1))  # NHWC to NCHW, and NCHW to NHWC

@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "artifact",
+            "as_input",
             "dataset",
             "target",
             "recipe",

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from edgekit.artifact import TensorSpec
+from edgekit.as_input import as_input
 from edgekit.dataset import Dataset, Preprocess, open_dataset, read_image
 from edgekit.errors import RecipeError
 
@@ -330,3 +331,15 @@ def test_fingerprints_see_a_shared_sample_whatever_its_name(tmp_path: Path) -> N
     ]
     assert len(arrays[0].fingerprints()) == 4
     assert arrays[0].fingerprints() > arrays[1].fingerprints()
+
+
+def test_numbers_that_an_integer_input_cannot_hold_are_refused() -> None:
+    """They would wrap around or be cut to 0 and 1, and every figure after that would be one of noise."""
+    spec = TensorSpec("image", (1, 3), "int8")
+    for wrong in (np.array([0.1, 0.5, 1.0], np.float32), np.array([0, 100, 200], np.uint8)):
+        with pytest.raises(RecipeError, match="'image' takes int8: they would become others") as caught:
+            as_input(wrong, spec, "x[0]")
+        assert "mean = [128.0]" in caught.value.hint
+    assert as_input(np.array([-127.6, 3.4, 90.5], np.float32), spec, "x[0]").tolist() == [[-128, 3, 90]]
+    ids = as_input(np.array([3.0, 0.0, 30521.0]), TensorSpec("ids", (1, 3), "int64"), "x[0]")
+    assert (ids.dtype, ids.tolist()) == (np.int64, [[3, 0, 30521]])

@@ -187,6 +187,10 @@ def _preprocess(found: Inspection, image: Tensor | None) -> list[str]:
     ]
     if _scaled_inside(found):
         return [*lines, *_comment("the model scales its pixels itself")]
+    if image.dtype == "uint8":
+        return [*lines, *_comment("the model takes pixels as they are")]
+    if image.dtype == "int8":
+        return [*lines, "mean = [128.0]  # assumed: pixels from 0 to 255 become -128 to 127", "scale = [1.0]"]
     lines += ["mean = [0.0]  # assumed, with scale: pixels from 0 to 1", f"scale = [{1 / 255!r}]"]
     return lines + list(_IMAGENET if channels == 3 else ())
 
@@ -197,8 +201,11 @@ def _scaled_inside(found: Inspection) -> bool:
 
 
 def _scale_note(found: Inspection) -> str:
-    if _scaled_inside(found):
+    dtype = found.network.inputs[0].dtype
+    if _scaled_inside(found) or dtype == "uint8":
         return ""
+    if dtype == "int8":
+        return "[preprocess]: 128 is taken from pixels; a wrong scale ruins every figure, so use that of the training"
     return "[preprocess]: pixels are divided by 255; a wrong scale ruins every figure, so use that of the training"
 
 

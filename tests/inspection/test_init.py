@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 from PIL import Image
 from project import FASHION, SAMPLES, edgekit, report_of
 from small_onnx import Outputs, write
+from tiny_tflite import write_add_relu
 
 from edgekit import build, recipe, target
 from edgekit.inspection import draft, look
+from edgekit.source.tflite_file import read_model
 
 IMAGE = (1, 3, 64, 64)  # at strides 8, 16 and 32: 64 + 16 + 4 = 84 places
 
@@ -134,3 +138,15 @@ def test_a_first_recipe_builds_once_its_paths_are_filled_in(tmp_path: Path) -> N
     variants = report_of(tmp_path / "out")["targets"][0]["variants"]
     assert {"float32", "int8", "pruned-int8"} <= {variant["name"] for variant in variants}
     assert all(variant["accuracy"] for variant in variants)
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("INT8", 128.0), ("UINT8", 0.0)])
+def test_pixels_of_a_model_that_takes_integers_stay_integers(kind: str, mean: float, tmp_path: Path) -> None:
+    model = read_model(write_add_relu(tmp_path / "m.tflite"))
+    for tensor in model.subgraphs[0].tensors:
+        tensor.type, tensor.shape = getattr(schema.TensorType, kind), [1, 8, 8, 3]
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [1 / 255], [0]
+    (tmp_path / "m.tflite").write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    found = drafted(tmp_path / "m.tflite").preprocess
+    assert (found.mean, found.scale) == ((mean,), (1.0,))
