@@ -1,35 +1,44 @@
-"""Prune an ONNX network as PyTorch exports it (NCHW) without labels or training, and print what it cost and bought.
+"""Prune an ONNX network as PyTorch exports it (NCHW) through whole builds, and print what it cost and bought.
 
-    python -m benchmarks.onnx_pruning [SAMPLE] [--keep 0.6 0.4] [--importance reconstruction l2 random] [--seconds 5]
+    python -m benchmarks.onnx_pruning OUT [--keep auto 0.6 0.5] [--random 0.5] [--seconds 10]
 
-SAMPLE is a folder with edgekit.toml and model.keras (sample_models/digits_detector by default). Its network is exported
-to ONNX, its input made NCHW. Channels are ranked and weights solved on training images, without their labels; the test
-images, which nothing else sees, give the metric with a paired bootstrap interval. All float files are then timed in
-turns in ONNX Runtime, one thread, on this host. One Markdown table goes to stdout.
+The clothes classifier is exported to ONNX, its image made NCHW, and built by clothes_onnx/edgekit.toml for a Raspberry
+Pi (TFLite) and a Jetson (ONNX): prune, quantize, convert, profile; once for each amount. "auto" is the recipe as it
+stands; --random ranks channels by chance, as a control. Pruning sees training pictures; the test pictures, all 10,000
+with the Debian package dataset-fashion-mnist, else 1,000, give the accuracy with a paired bootstrap interval. All files
+are then timed in turns, LiteRT and ONNX Runtime, one thread, on this host. OUT keeps what is done; Markdown goes to
+stdout.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import onnx
 
-from edgekit import keras_io, recipe, single
+from edgekit import keras_io, single
 from edgekit.convert import float_graph
 from edgekit.convert import onnx as onnx_converter
-from edgekit.profile import accuracy
-from edgekit.progress import Progress
-from edgekit.prune.onnx import stage
+from edgekit.devices import open_device
+from edgekit.profile.latency import Job, measure
+from edgekit.profile.schedule import Settings
+from edgekit.report.measured import Accuracy, Latency
+from edgekit.report.schema import Report, Variant
+from sample_models.fashion_classifier import make
 
+RECIPE = Path(__file__).with_name("clothes_onnx") / "edgekit.toml"
+SAMPLE = Path(make.__file__).parent
 _TO_NCHW = (0, 3, 1, 2)
 _HEAD = (
-    "| ranked by | MACs kept | parameters kept | exactness | repaired by | metric | lost, points [95 %] | speed, min "
-    "(p50) | seconds |\n|---|---|---|---|---|---|---|---|---|"
+    "| amount, ranked by | MACs kept | parameters kept | float top-1 | lost, points [95 %] | LiteRT float | ORT float "
+    "| LiteRT int8 lost, points | LiteRT int8 | Jetson int8 lost, points | to prune |\n" + "|---" * 11 + "|"
 )
 
 
@@ -68,101 +77,128 @@ def export(model: Path, out: Path) -> Path:
     return out
 
 
-class _Sample:
-    """A sample's recipe as the arguments of the steps that a build would run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.wanted = recipe.load(folder / "edgekit.toml")
-        self.model = self.wanted.model.path
-        self.task = self.wanted.task.model_dump(mode="json", exclude={"adapter", "classes"})
-
-    def dataset(self, path: Path, labels: Path | None) -> dict[str, Any]:
-        return {
-            "kind": self.wanted.data.kind, "path": path, "labels": labels, "classes": list(self.wanted.task.classes),
-            "preprocess": self.wanted.preprocess.model_dump(mode="json"),
-        }  # fmt: skip
-
-    def pruned(
-        self, file: Path, out: Path, keep: float, importance: str, options: argparse.Namespace
-    ) -> dict[str, Any]:
-        out.mkdir()
-        data = self.wanted.data
-        settings = {
-            "keep_macs": keep, "minutes": 20, "importance": importance, "cost": "macs", "round_to": options.round_to,
-            "min_channels": options.round_to, "max_layer_cut": 0.8, "limits": {}, "protect": [], "refit": True,
-            "seed": options.seed,
-        }  # fmt: skip
-        return stage.run(
-            out=out, progress=_progress(f"{importance} {keep}"), model=file,
-            dataset=self.dataset(data.train or data.calibration, None), labelled=False, task=self.task,
-            costs=[], settings=settings,
-            aim={"accuracy_drop": 1.0, "speedup": None, "latency_ms": None, "slack": 1.0},
-        )  # fmt: skip
-
-    def scored(self, file: Path, out: Path, baseline: Path | None) -> dict[str, Any]:
-        out.mkdir(exist_ok=True)
-        data = self.wanted.data
-        return accuracy.run(
-            out=out, progress=_progress("scoring"), artifact=file, format="onnx",
-            dataset=self.dataset(data.test, data.test_labels), task=self.task, baseline=baseline, resamples=400, seed=0,
-        )  # fmt: skip
+def prepare(out: Path) -> None:
+    """Write the network and the pictures, those that are not there yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("train.npz", "calibration.npz"):
+        shutil.copyfile(SAMPLE / "data" / name, out / name)
+    if not (out / "test.npz").exists():
+        if make.SOURCE.is_dir():
+            make.TEST_COUNT = 10_000
+            pictures, labels = make.load_parts(make.SOURCE)["test"]
+            np.savez_compressed(out / "test.npz", x=pictures, y=labels)
+        else:
+            shutil.copyfile(SAMPLE / "data" / "test.npz", out / "test.npz")
+    if not (out / "model.onnx").exists():
+        export(SAMPLE / "model.keras", out / "model.onnx")
 
 
-def main() -> None:
-    """Prune, score, time, and print the table."""
-    parser = argparse.ArgumentParser(description="Prune an ONNX network without training and print what it bought.")
-    parser.add_argument("sample", nargs="?", type=Path, default=Path("sample_models/digits_detector"))
-    parser.add_argument("--keep", nargs="+", type=float, default=[0.7, 0.5, 0.35])
-    parser.add_argument("--importance", nargs="+", default=["reconstruction", "l2", "random"])
-    parser.add_argument("--round-to", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of timing, for each file")
-    parser.add_argument("--model", type=Path, help="an ONNX file made before, instead of exporting the sample's model")
-    options = parser.parse_args()
-    sample = _Sample(options.sample)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        unpruned = options.model or export(sample.model, folder / "unpruned.onnx")
-        base = sample.scored(unpruned, folder / "unpruned", None)
-        rows: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {}
-        files = {"unpruned": unpruned}
-        for importance in options.importance:
-            for keep in options.keep:
-                began, label = time.monotonic(), f"{importance} {keep}"
-                out = folder / label
-                facts = sample.pruned(unpruned, out, keep, importance, options)
-                seconds = time.monotonic() - began
-                files[label] = out / stage.MODEL
-                rows[label] = (
-                    facts,
-                    sample.scored(files[label], out, folder / "unpruned" / accuracy.PREDICTIONS),
-                    seconds,
-                )
-        timed = single.latency(
-            list(files.values()), 1, single.how_long(options.seconds, False, None), _progress("timing")
-        )  # fmt: skip
-        print(_HEAD)
-        print(f"| unpruned | 100 % | 100 % | | | {100 * base['value']:.2f} | | 1 | |")
-        for label, (facts, score, seconds) in rows.items():
-            print(_row(label, facts, score, seconds, timed[str(unpruned)], timed[str(files[label])]))
+@dataclass(frozen=True)
+class Amount:
+    """One build: how much stays ("auto" or a share), and by which ranking (auto: the recipe's)."""
+
+    keep: str
+    importance: str = "auto"
+
+    @property
+    def label(self) -> str:
+        return f"{self.keep}-{self.importance}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.keep}, {'chance' if self.importance == 'random' else 'reconstruction'}"
+
+    def recipe(self) -> str:
+        keep = '"auto"' if self.keep == "auto" else self.keep
+        return f'{RECIPE.read_text()}keep_macs = {keep}\nimportance = "{self.importance}"\n'
 
 
-def _row(
-    label: str, facts: dict[str, Any], score: dict[str, Any], seconds: float, before: dict[str, Any],
-    after: dict[str, Any],
-) -> str:  # fmt: skip
-    low, high = score["drop_low_points"], score["drop_high_points"]
-    speed = f"{before['min_ms'] / after['min_ms']:.2f}x ({before['p50_ms'] / after['p50_ms']:.2f}x)"
-    return (
-        f"| {label.split()[0]} | {facts['macs_after'] / facts['macs_before']:.1%} "
-        f"| {facts['parameters_after'] / facts['parameters_before']:.1%} | {facts['exactness_error']:.0e} "
-        f"| {facts['tried'][0]['refit']} | {100 * score['value']:.2f} "
-        f"| {score['drop_points']:.2f} [{low:.2f}, {high:.2f}] | {speed} | {seconds:.0f} |"
+def built(amount: Amount, out: Path) -> Report:
+    """Run the build, unless it is done, and keep its report and files in ``OUT/<label>``."""
+    folder = out / amount.label
+    if not (folder / "report.json").exists():
+        config = out / f"{amount.label}.toml"
+        config.write_text(amount.recipe())
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekit", "build", "-c", str(config), "-o", str(out / "build")], check=False
+        )
+        if done.returncode not in (0, 7):  # 7: int8 may miss the budget
+            sys.exit(f"the build of {amount.label} ended with exit code {done.returncode}")
+        shutil.copytree(out / "build" / "variants", folder / "variants", dirs_exist_ok=True)
+        shutil.copyfile(out / "build" / "report.json", folder / "report.json")
+    return Report.model_validate_json((folder / "report.json").read_text())
+
+
+def _variant(report: Report, format: str, name: str) -> Variant:
+    return next(
+        row for target in report.targets for row in target.variants if row.format == format and row.name == name
     )
 
 
-def _progress(what: str) -> Progress:
-    return lambda done, text: print(f"{what}: {text} ({done:.0%})", file=sys.stderr)
+def _jobs(amount: Amount, report: Report, out: Path) -> list[Job]:
+    """List the files that this host can time; a Jetson's int8 file is for its GPU."""
+    wanted = [(format, name) for format in ("tflite", "onnx") for name in ("float32", "pruned-float32")]
+    wanted += [("tflite", "int8"), ("tflite", "pruned-int8")]
+    return [
+        Job(f"{amount.label} {format} {name}", out / amount.label / _variant(report, format, name).file, format)
+        for format, name in wanted
+    ]
+
+
+def _row(amount: Amount, report: Report, times: dict[str, Latency]) -> str:
+    prune = report.prune
+    assert prune is not None
+
+    def speed(format: str, name: str) -> str:
+        before, after = times[f"{amount.label} {format} float32"], times[f"{amount.label} {format} {name}"]
+        return f"{before.min_ms / after.min_ms:.2f}x ({before.p50_ms / after.p50_ms:.2f}x)"
+
+    def accuracy(format: str, name: str) -> Accuracy:
+        found = _variant(report, format, name).accuracy
+        assert found is not None
+        return found
+
+    cells = [
+        amount.title,
+        f"{prune.macs_after / prune.macs_before:.1%}",
+        f"{prune.parameters_after / prune.parameters_before:.1%}",
+        f"{100 * accuracy('tflite', 'pruned-float32').value:.2f}",
+        _lost(accuracy("tflite", "pruned-float32")),
+        speed("tflite", "pruned-float32"),
+        speed("onnx", "pruned-float32"),
+        _lost(accuracy("tflite", "pruned-int8")),
+        speed("tflite", "pruned-int8"),
+        _lost(accuracy("onnx", "pruned-int8")),
+        f"{60 * prune.minutes:.0f} s, {len(prune.tried)} cut",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _lost(accuracy: Accuracy) -> str:
+    return f"{accuracy.drop_points:.2f} [{accuracy.drop_low_points:.2f}, {accuracy.drop_high_points:.2f}]"
+
+
+def main() -> None:
+    """Build, time, and print the table."""
+    parser = argparse.ArgumentParser(description="Prune an ONNX network in whole builds and print what it bought.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--keep", nargs="*", default=["auto", "0.6", "0.5"])
+    parser.add_argument("--random", nargs="*", default=["0.5"], help="the same amounts ranked by chance")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of timing, for each file")
+    options = parser.parse_args()
+    prepare(options.out)
+    amounts = [*map(Amount, options.keep), *(Amount(keep, "random") for keep in options.random)]
+    reports = {amount: built(amount, options.out) for amount in amounts}
+    jobs = [job for amount, report in reports.items() for job in _jobs(amount, report, options.out)]
+    with open_device("local") as device:
+        settings = Settings(**single.how_long(options.seconds, False, None))
+        times = measure(jobs, None, threads=1, device=device, settings=settings)
+    print(_HEAD)
+    first = _variant(next(iter(reports.values())), "tflite", "float32").accuracy
+    if first is not None:
+        print(f"| unpruned | 100 % | 100 % | {100 * first.value:.2f} of {first.samples} |" + " |" * 7)
+    for amount, report in reports.items():
+        print(_row(amount, report, times))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from project import edgekit, report_of
 
 from edgekit.errors import EdgekitError, StageError, UnsupportedError
 from edgekit.prune.onnx import stage
+from edgekit.prune.onnx.execute import answers
 from edgekit.runtimes import open_model
 
 SETTINGS = {
@@ -25,21 +26,27 @@ RECIPE = """\
 schema = 1
 [model]
 path = "model.onnx"
+[task]
+kind = "classification"
+classes = ["a", "b", "c", "d", "e"]
 [data]
 kind = "npz"
 test = "test.npz"
 calibration = "calibration.npz"
+train = "calibration.npz"
 [budget]
-accuracy_drop = 30.0
+accuracy_drop = 90.0
 [prune]
 keep_macs = 0.6
 round_to = 2
 min_channels = 2
 protect = ["stem"]
 [quantize]
-enabled = false
+search = false
+[profile]
+min_seconds = 0.1
 [targets]
-names = ["jetson-orin-nano"]
+names = ["raspberry-pi-4", "jetson-orin-nano"]
 """
 
 
@@ -159,26 +166,55 @@ def test_a_broken_file_ends_in_a_clear_error(broken: Callable[[onnx.ModelProto],
 
 
 @pytest.mark.slow
-def test_a_build_of_an_onnx_model(tmp_path: Path) -> None:
+def test_one_network_is_pruned_for_a_tflite_and_a_jetson_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     folder = prepared(tmp_path / "m", "residual").parent
+    labelled_by_itself(folder)
     (folder / "edgekit.toml").write_text(RECIPE)
     done = edgekit("build", "-c", folder, "-o", folder / "out")
     assert done.code in (0, 7), done.err
     report = report_of(folder / "out")
     prune = report["prune"]
     assert prune["macs_after"] <= 0.6 * prune["macs_before"]
+    assert prune["cost"] == "latency"
+    assert all(place["place"].startswith("ai-edge-litert") for place in prune["predicted"])
+    assert all(place["after_ms"] < place["before_ms"] for place in prune["predicted"])
     assert prune["recovery"].startswith("closed form, no training")
-    assert prune["judged_by"] == "agreement, against the unpruned model"
+    assert prune["judged_by"] == "labels, against the unpruned model"
     assert any(reason.startswith("classes: ") for reason in prune["frozen"])
-    [target] = report["targets"]
-    found = {row["name"]: row for row in target["variants"]}
-    assert {"float32", "pruned-float32"} <= found.keys()
-    assert found["pruned-float32"]["size_bytes"] < found["float32"]["size_bytes"]
-    assert found["pruned-float32"]["accuracy"]["samples"] == 24
     assert "closed form, no training" in (folder / "out/report.html").read_text()
-    kernels = onnx.load(folder / "out" / found["pruned-float32"]["file"]).graph.initializer
+
+    pruned = {}
+    for target, format in (("raspberry-pi-4", "tflite"), ("jetson-orin-nano", "onnx")):
+        [found] = [item["variants"] for item in report["targets"] if item["target"] == target]
+        rows = {row["name"]: row for row in found}
+        assert rows.keys() >= {"float32", "pruned-float32", "int8", "pruned-int8"}
+        assert rows["float32"]["accuracy"]["value"] == 1.0  # the truth is what it says
+        for row in rows.values():
+            assert (row["format"], row["accuracy"]["samples"]) == (format, 24)
+        assert rows["pruned-float32"]["size_bytes"] < rows["float32"]["size_bytes"]
+        pruned[format] = folder / "out" / rows["pruned-float32"]["file"]
+    kernels = onnx.load(pruned["onnx"]).graph.initializer
     assert (16, 3, 3, 3) in {tuple(item.dims) for item in kernels}  # protected
+    image = np.load(folder / "test.npz")["x"][:1]
+    expected, found = answer(pruned["onnx"], image), answer(pruned["tflite"], image.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
     (folder / "edgekit.toml").write_text(RECIPE.replace("round_to", "low_rank = true\nround_to"))
     refused = edgekit("build", "-c", folder, "--dry-run", "--json")
     assert refused.code == 2
     assert "prune.low_rank needs a Keras model" in refused.err + json.dumps(refused.out)
+
+
+def labelled_by_itself(folder: Path) -> None:
+    """Add to the samples the classes that the network names."""
+    for name in ("calibration", "test"):
+        images = np.load(folder / f"{name}.npz")["x"]
+        outputs = answers((folder / "model.onnx").read_bytes(), {"image": images})
+        np.savez(folder / f"{name}.npz", x=images, y=[int(one["classes"].argmax()) for one in outputs])
+
+
+def answer(file: Path, image: np.ndarray) -> np.ndarray:
+    return np.asarray(open_model(file, file.suffix[1:]).run([image])[0])
