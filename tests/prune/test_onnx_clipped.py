@@ -11,10 +11,15 @@ import onnx
 import pytest
 
 from edgekit.convert.onnx_file import from_onnx
+from edgekit.prune.cost import Macs
 from edgekit.prune.linear_fit import Moments, damped_fit
+from edgekit.prune.onnx import layer_fit, surgery
+from edgekit.prune.onnx.analysis import analyze
 from edgekit.prune.onnx.clipped import Bounds, Seen, bounds_behind, clipped_fit, rows_affordable
-from edgekit.prune.onnx.least_squares import sums
+from edgekit.prune.onnx.execute import answers, distance
+from edgekit.prune.onnx.least_squares import RefitSettings, refit, sums
 from edgekit.prune.onnx.network import Network, read
+from edgekit.prune.selection import select
 
 RELU, RELU6 = Bounds(0.0, math.inf), Bounds(0.0, 6.0)
 
@@ -94,3 +99,31 @@ def test_an_activation_is_no_bound_where_others_read_what_it_clips(tmp_path: Pat
     x = g.op("LeakyRelu", g.conv(x, 8, 8, "leaky"))
     found = bounds_of(network(g, cut_graphs.pooled(g, x, 8), tmp_path))
     assert found == {"six": RELU6, "twice": None, "leaky": None, "classes": None}
+
+
+@pytest.mark.parametrize("kind", ["convolution", "bias_outside"])
+def test_a_repair_that_heeds_the_activation_comes_nearer(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g = cut_graphs.Graph()
+    x = g.block("image", 3, 16, "first")
+    if kind == "convolution":
+        x = g.block(x, 16, 16, "second")
+    else:  # as a product with its bias in an Add
+        x = g.op("Transpose", x, perm=[0, 2, 3, 1])
+        x = g.op("Relu", g.op("Add", g.op("MatMul", x, g.weight(16, 24)), g.constant(np.full(24, -1.0))))
+        x = g.op("Transpose", x, perm=[0, 3, 1, 2])
+    found = network(g, cut_graphs.pooled(g, x, 16 if kind == "convolution" else 24), tmp_path)
+    inputs, unseen = cut_graphs.samples(found, 256), cut_graphs.samples(found, 64, 9)
+    graph = analyze(found)
+    selection = select(graph, np.arange(graph.unit_count, dtype=float), Macs(), 0.6, round_to=2, min_channels=2)
+    cut = surgery.pruned(found, graph, selection.mask(graph))
+    expected = answers((tmp_path / "model.onnx").read_bytes(), unseen)
+
+    def off() -> float:
+        repaired = refit(cut, found, graph, selection, inputs, RefitSettings())
+        return distance(expected, answers(repaired.content, unseen))
+
+    heeding = off()
+    monkeypatch.setattr(layer_fit, "rows_affordable", lambda features, outputs: 0)
+    assert heeding < 0.97 * off()

@@ -55,7 +55,8 @@ def refit(
 
     In graph order, every convolution and matrix product behind the first cut gets the weights that make, from
     what it is given now, what it made in the original at the channels that are left; behind a sum with a shortcut
-    that came before, what makes the sum right. Tried beside it: new means alone. The least output distance on
+    that came before, what makes the sum right; in front of a ReLU, what is right where something passes it
+    (``clipped``). Tried beside it: new means alone. The least output distance on
     held-apart samples wins; where nothing helps, nothing changes. Deterministic per seed. Raises ValueError for
     fewer than two samples.
     """
@@ -130,6 +131,8 @@ class _Problem:
             target = target + (at_kept(np.concatenate(values[0][other]), kept, window) - beside)
         elif other:
             bounds = None
+        elif adding:
+            beside = np.broadcast_to(network.constants[bias], target.shape)
         return Layer(
             network, own, window, np.concatenate(values[1][own.inputs[0]]), target, known, bias, not adding,
             relevance.at(target.shape) if relevance else None, beside, bounds,
