@@ -112,9 +112,8 @@ def test_a_repair_that_heeds_the_activation_comes_nearer(
     else:  # as a product with its bias in an Add
         x = g.op("Transpose", x, perm=[0, 2, 3, 1])
         x = g.op("Relu", g.op("Add", g.op("MatMul", x, g.weight(16, 24)), g.constant(np.full(24, -1.0))))
-        x = g.op("Transpose", x, perm=[0, 3, 1, 2])
-    found = network(g, cut_graphs.pooled(g, x, 16 if kind == "convolution" else 24), tmp_path)
-    inputs, unseen = cut_graphs.samples(found, 256), cut_graphs.samples(found, 64, 9)
+    found = network(g, x, tmp_path)  # what is behind the activation is the output
+    inputs, unseen = cut_graphs.samples(found, 64), cut_graphs.samples(found, 32, 9)
     graph = analyze(found)
     selection = select(graph, np.arange(graph.unit_count, dtype=float), Macs(), 0.6, round_to=2, min_channels=2)
     cut = surgery.pruned(found, graph, selection.mask(graph))
@@ -126,4 +125,4 @@ def test_a_repair_that_heeds_the_activation_comes_nearer(
 
     heeding = off()
     monkeypatch.setattr(layer_fit, "rows_affordable", lambda features, outputs: 0)
-    assert heeding < 0.97 * off()
+    assert heeding < 0.98 * off()
