@@ -21,6 +21,7 @@ from edgekit.convert.onnx_difference import first_difference
 from edgekit.convert.onnx_file import serialize
 from edgekit.convert.onnx_fusions import pad_instead_of_zeros
 from edgekit.convert.parity import Parity, compare
+from edgekit.convert.tflite_products import connect
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.runtimes import open_model
@@ -139,6 +140,7 @@ def _write(made: Converted, path: Path, inputs: dict[str, str], outputs: dict[st
     model = read_model(made.path)
     if lost := onnx_outputs.sign(model, inputs, outputs):
         raise StageError(f"The ONNX to TFLite converter lost the tensor {lost!r}.", _INSTEAD)
+    connect(model)
     model.description = b"edgekit"
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     return model

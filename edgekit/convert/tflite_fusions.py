@@ -37,8 +37,7 @@ def fuse_activations(model: Any) -> bool:
     changed = False
     for number, graph in enumerate(model.subgraphs):
         if gone := _fuse(graph, kinds):
-            signatures = [each for each in entries(model.signatureDefs) if each.subgraphIndex == number]
-            _remove(graph, signatures, gone)
+            remove(model, number, gone)
             changed = True
     return changed
 
@@ -69,8 +68,10 @@ def _fuse(graph: Any, kinds: list[str]) -> set[int]:
     return gone
 
 
-def _remove(graph: Any, signatures: list[Any], gone: set[int]) -> None:
+def remove(model: Any, subgraph: int, gone: set[int]) -> None:
     """Take tensors that nothing refers to out of a graph: who calibrates asks every tensor for its values."""
+    graph = model.subgraphs[subgraph]
+    signatures = [each for each in entries(model.signatureDefs) if each.subgraphIndex == subgraph]
     stay = [index for index in range(len(graph.tensors)) if index not in gone]
     places = {old: new for new, old in enumerate(stay)} | {-1: -1}  # -1: an optional input that is left out
     graph.tensors = [graph.tensors[index] for index in stay]

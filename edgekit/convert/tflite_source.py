@@ -14,6 +14,7 @@ from edgekit.artifact import TensorSpec
 from edgekit.convert.finish import reference_of
 from edgekit.convert.hand_off import check_parity, parity_inputs, save
 from edgekit.convert.tflite_fusions import fuse_activations
+from edgekit.convert.tflite_products import connect
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
 from edgekit.runtimes import open_model
@@ -40,6 +41,7 @@ def run(
     changed |= not as_is and _tell_apart(objects)
     changed |= not as_is and _name_codes(objects)
     changed |= not as_is and fuse_activations(objects)
+    changed |= not as_is and connect(objects)
     if changed:
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(objects))
     (out / "model.tflite").write_bytes(content)
