@@ -119,9 +119,8 @@ def built(amount: Amount, out: Path) -> Report:
     if not (folder / "report.json").exists():
         config = out / f"{amount.label}.toml"
         config.write_text(amount.recipe())
-        done = subprocess.run(
-            [sys.executable, "-m", "edgekit", "build", "-c", str(config), "-o", str(out / "build")], check=False
-        )
+        command = [sys.executable, "-m", "edgekit", "build", "-c", str(config), "-o", str(out / "build")]
+        done = subprocess.run(command, stdout=sys.stderr, check=False)
         if done.returncode not in (0, 7):  # 7: int8 may miss the budget
             sys.exit(f"the build of {amount.label} ended with exit code {done.returncode}")
         shutil.copytree(out / "build" / "variants", folder / "variants", dirs_exist_ok=True)
@@ -135,14 +134,12 @@ def _variant(report: Report, format: str, name: str) -> Variant:
     )
 
 
-def _jobs(amount: Amount, report: Report, out: Path) -> list[Job]:
-    """List the files that this host can time; a Jetson's int8 file is for its GPU."""
+def _jobs(amount: Amount, report: Report, out: Path) -> dict[str, Job]:
+    """Return by content the files that this host can time; a Jetson's int8 file is for its GPU."""
     wanted = [(format, name) for format in ("tflite", "onnx") for name in ("float32", "pruned-float32")]
     wanted += [("tflite", "int8"), ("tflite", "pruned-int8")]
-    return [
-        Job(f"{amount.label} {format} {name}", out / amount.label / _variant(report, format, name).file, format)
-        for format, name in wanted
-    ]
+    found = [_variant(report, format, name) for format, name in wanted]
+    return {row.sha256: Job(row.sha256, out / amount.label / row.file, row.format) for row in found}
 
 
 def _row(amount: Amount, report: Report, times: dict[str, Latency]) -> str:
@@ -150,7 +147,7 @@ def _row(amount: Amount, report: Report, times: dict[str, Latency]) -> str:
     assert prune is not None
 
     def speed(format: str, name: str) -> str:
-        before, after = times[f"{amount.label} {format} float32"], times[f"{amount.label} {format} {name}"]
+        before, after = (times[_variant(report, format, one).sha256] for one in ("float32", name))
         return f"{before.min_ms / after.min_ms:.2f}x ({before.p50_ms / after.p50_ms:.2f}x)"
 
     def accuracy(format: str, name: str) -> Accuracy:
@@ -189,10 +186,10 @@ def main() -> None:
     prepare(options.out)
     amounts = [*map(Amount, options.keep), *(Amount(keep, "random") for keep in options.random)]
     reports = {amount: built(amount, options.out) for amount in amounts}
-    jobs = [job for amount, report in reports.items() for job in _jobs(amount, report, options.out)]
+    jobs = {name: job for amount, report in reports.items() for name, job in _jobs(amount, report, options.out).items()}
     with open_device("local") as device:
         settings = Settings(**single.how_long(options.seconds, False, None))
-        times = measure(jobs, None, threads=1, device=device, settings=settings)
+        times = measure(list(jobs.values()), None, threads=1, device=device, settings=settings)
     print(_HEAD)
     first = _variant(next(iter(reports.values())), "tflite", "float32").accuracy
     if first is not None:
