@@ -17,7 +17,7 @@ _ITERATIONS = 30
 _CHECKED = 3  # every so many iterations, on unseen rows
 _DAMPING = 1e-3  # of the features' squares
 _OPERATIONS = 4e11  # for one layer: some seconds
-_BYTES = 1 << 29
+_BYTES = 1 << 28  # of features; some times as much while they are gathered
 _LEAST_ROWS = 6  # for each feature; with fewer, the solution with all values counting is the safer one
 
 
@@ -91,7 +91,7 @@ def clipped_fit(known: Seen, unseen: Seen, start: Matrix, bounds: Bounds, consta
     momentum. Each output keeps what errs least on ``unseen`` rows, or ``start``. With ``constant`` the last feature
     is always 1 and not damped.
     """
-    weighted = known.features * known.weights
+    weighted = known.features if np.all(known.weights == 1.0) else known.features * known.weights
     gram = (weighted.T @ known.features).astype(np.float64)
     power = np.diag(gram).copy()
     ridge = _DAMPING * (power + 1e-6 * float(power.mean()) + 1e-30)
