@@ -151,7 +151,7 @@ def _row(
         speed = f"{base['latency']['min_ms'] / variant['latency']['min_ms']:.2f}x" if variant is not base else ""
     size = " → ".join(f"{v['size_bytes'] / 1000:.0f}" for v in ((base, variant) if variant is not base else (base,)))
     shown = "" if parity is None else f"{parity:.0e}"
-    said = variant["status"] + (f": {variant['cause']}" if variant["cause"] else "")
+    said = variant["status"] + (f": {variant['cause'].partition(';')[0]}" if variant["cause"] else "")
     cells = [case.file, _ended(outcome), base["format"], shown, name, score, lost, size, time_ms, speed, said]
     return f"| {' | '.join(cells)} |"
 

@@ -23,7 +23,7 @@ from benchmarks.real_files import packages
 Array = npt.NDArray[Any]
 Parts = dict[str, dict[str, Array]]
 
-COUNTS = {"test": 120, "calibration": 64}
+COUNTS = {"test": 120, "calibration": 128}
 _TRAIN = 1500
 _PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry", "retina", "hubble_deep_field")
 _LEFT = 0.7  # of every photograph is for calibration and training, the rest for test
