@@ -1,6 +1,6 @@
 """Prune an ONNX network as PyTorch exports it (NCHW) through whole builds, and print what it cost and bought.
 
-    python -m benchmarks.onnx_pruning OUT [--keep auto 0.6 0.5] [--random 0.5] [--seconds 10]
+    python -m benchmarks.onnx_pruning OUT [--keep auto 0.6 0.55 0.5] [--random 0.5] [--seconds 10]
 
 The clothes classifier is exported to ONNX, its image made NCHW, and built by clothes_onnx/edgekit.toml for a Raspberry
 Pi (TFLite) and a Jetson (ONNX): prune, quantize, convert, profile; once for each amount. "auto" is the recipe as it
@@ -179,7 +179,7 @@ def main() -> None:
     """Build, time, and print the table."""
     parser = argparse.ArgumentParser(description="Prune an ONNX network in whole builds and print what it bought.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--keep", nargs="*", default=["auto", "0.6", "0.5"])
+    parser.add_argument("--keep", nargs="*", default=["auto", "0.6", "0.55", "0.5"])
     parser.add_argument("--random", nargs="*", default=["0.5"], help="the same amounts ranked by chance")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing, for each file")
     options = parser.parse_args()
