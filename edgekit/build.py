@@ -227,7 +227,11 @@ def up_to(prepared: Prepared, stage: str) -> Prepared:
         if step.function in _PRODUCTS[stage].functions or step.id in needed:
             needed.add(step.id)
             needed |= pipeline.needs(step)
-    left = {name: step for name, step in prepared.plan.steps.items() if name in needed}
+    left = {
+        name: replace(step, after=tuple(other for other in step.after if other in needed))
+        for name, step in prepared.plan.steps.items()
+        if name in needed
+    }
     if not left:
         raise RecipeError(f"This recipe has nothing to {stage}.", " ".join(prepared.plan.notes))
     return replace(prepared, plan=replace(prepared.plan, steps=left, groups=[]))

@@ -78,6 +78,8 @@ class _Run:
                     self._start(self.ahead.pop(step.id))
                 if self.running:
                     self.events.get()()
+                elif self.ahead:
+                    raise ValueError(f"steps that wait for what no step makes: {', '.join(self.ahead)}")
         except BaseException:
             self.children.end()
             raise

@@ -225,6 +225,11 @@ def test_a_step_after_others_starts_once_one_of_them_is_there_and_never_where_al
     assert outcome.blame("never") == "bad"
 
 
+def test_a_plan_that_cannot_go_on_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wait for what no step makes: a"):
+        run(tmp_path, replace(step("a", "note", folder=str(tmp_path), name="a"), after=("nothing",)))
+
+
 def test_the_second_run_reuses_everything(tmp_path: Path) -> None:
     steps = [step(n, "note", folder=str(tmp_path), name=n) for n in "ab"]
     run(tmp_path, *steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -138,7 +138,13 @@ def _missing(info: SourceInfo, network: Network, progress: Progress, custom: Pat
         found = _in_child("missing", arguments, progress, custom)
     except UnsupportedError as error:
         return dict.fromkeys(("tflite", "onnx"), Missing(failure=f"{error.message}. {error.hint}"))
-    return {format: Missing(**said) for format, said in found.items()}
+    layers = () if info.format == "saved_model" else network.ops
+    return {format: Missing(_named(said["ops"], layers), said["failure"]) for format, said in found.items()}
+
+
+def _named(places: Mapping[str, Sequence[str]], layers: Sequence[Op]) -> dict[str, Sequence[str]]:
+    """Return the places by the names that the user gave, where layers are of the same kind."""
+    return {kind: [layer.name for layer in layers if layer.kind == kind] or found for kind, found in places.items()}
 
 
 def _keras(info: SourceInfo, progress: Progress, custom: Path | None) -> Network:

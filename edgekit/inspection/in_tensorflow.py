@@ -101,9 +101,9 @@ def missing(*, out: Path, progress: Progress, model: Path, source: str, signatur
         try:
             convert(folder)
         except MissingOpsError as error:
-            found[format] = {"ops": {kind: places.get(kind, []) for kind in error.kinds}}
+            found[format] = {"ops": {kind: places.get(kind, []) for kind in error.kinds}, "failure": ""}
         except (StageError, UnsupportedError) as error:
-            found[format] = {"failure": error.message}
+            found[format] = {"ops": {}, "failure": error.message}
     shutil.rmtree(folder)
     return found
 
