@@ -3,7 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := edgekit-build/digits_detector
-WORKERS ?= $(shell expr $$(nproc) + 1) # of the tests, which wait for devices and child processes much of their time
 
 .DEFAULT_GOAL := help
 .PHONY: help demo picture test check fuzz onnx-tflite web wheel clean
@@ -21,7 +20,7 @@ picture: .venv/.installed ## photograph the report of the last demo for the READ
 	$(BIN)/python docs/picture.py $(DEMO)/report.html docs/report.png
 
 test: .venv/.installed ## run every test, the slow ones too
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n auto
 
 check: .venv/.installed ## lint, format, types and architecture
 	$(BIN)/python -m ruff check .

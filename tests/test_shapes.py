@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -302,6 +303,11 @@ def test_a_saved_model_with_pixels_signatures_and_open_sizes(open_models: Path, 
     assert several.code == 4
     assert "other, pixels" in several.err
     arguments = ("--signature", "pixels", "--shape", "image=1,28,28,1")
+    scaled = edgekit("convert", "-c", recipe, "-o", recipe / "out", *arguments)
+    assert scaled.code == 2
+    assert "'image' takes uint8: they would become others" in scaled.err
+    text = (recipe / "edgekit.toml").read_text()
+    (recipe / "edgekit.toml").write_text(re.sub(r"scale = \[[^]]*\]", "scale = [1.0]", text))
     done = edgekit("convert", "-c", recipe, "-o", recipe / "out", *arguments)
     assert done.code == 0, done.err
     assert float_input(recipe / "out")["shape"] == [1, 28, 28, 1]
