@@ -23,6 +23,7 @@ from edgekit.prune.selection import Selection, select
 from edgekit.prune.split import Split
 
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
+_ROUNDING, _LARGEST_ECHO = 1e-6, 1e-3  # relative noise on the inputs, and what may become of it at the outputs
 _EXACTNESS_SAMPLES = 4
 _LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
 
@@ -114,15 +115,35 @@ class Cutter:
         )  # fmt: skip
 
     def _proven(self, selection: Selection) -> tuple[bytes, float]:
-        """Return the cut network and how far it is from the original with those channels zeroed, relative."""
+        """Return the cut network and how far it is from the original with those channels zeroed, relative.
+
+        A deep network, above all one with attention, makes more of a rounding error than others: as much as it makes
+        of the same on its inputs is no error of the cut.
+        """
         kept = selection.mask(self.graph)
         cut = surgery.pruned(self.network, self.graph, kept)
         proof = {name: array[:_EXACTNESS_SAMPLES] for name, array in self.inputs.items()}
-        error = difference(answers(surgery.zeroed(self.network, self.graph, kept), proof), answers(cut, proof))
-        if not error <= _EXACTNESS:
+        zeroed = surgery.zeroed(self.network, self.graph, kept)
+        expected = answers(zeroed, proof)
+        error, limit = difference(expected, answers(cut, proof)), _EXACTNESS
+        if not error <= limit:
+            echo = difference(expected, answers(zeroed, _noisy(proof, self.settings["seed"])))
+            limit = max(limit, min(echo, _LARGEST_ECHO))
+        if not error <= limit:
             raise StageError(
                 f"The cut network differs by {error:.1e} from the original with those channels zeroed "
-                f"(limit {_EXACTNESS:.0e}).",
+                f"(limit {limit:.0e}).",
                 "This is a bug in edgekit's surgery for this architecture; set prune.enabled = false meanwhile.",
             )
         return cut, error
+
+
+def _noisy(inputs: Arrays, seed: int) -> Arrays:
+    """Return floating inputs with rounding errors, as large as a few layers of float32 sums make."""
+    random = np.random.default_rng(seed)
+    return {
+        name: (array * (1 + random.uniform(-_ROUNDING, _ROUNDING, array.shape))).astype(array.dtype)
+        if np.issubdtype(array.dtype, np.floating)
+        else array
+        for name, array in inputs.items()
+    }
