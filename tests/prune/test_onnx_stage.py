@@ -14,7 +14,7 @@ import pytest
 from project import edgekit, report_of
 
 from edgekit.errors import EdgekitError, StageError, UnsupportedError
-from edgekit.prune.onnx import stage
+from edgekit.prune.onnx import stage, surgery
 from edgekit.prune.onnx.execute import answers
 from edgekit.runtimes import open_model
 
@@ -22,6 +22,7 @@ SETTINGS = {
     "keep_macs": 0.6, "minutes": 5, "importance": "reconstruction", "cost": "macs", "round_to": 2, "min_channels": 2,
     "max_layer_cut": 0.8, "limits": {}, "protect": [], "refit": True, "seed": 0,
 }  # fmt: skip
+ECHO = 300.0  # of rounding errors at the output
 RECIPE = """\
 schema = 1
 [model]
@@ -84,6 +85,36 @@ def test_an_amount_is_cut_proven_and_repaired(tmp_path: Path) -> None:
     [made] = facts["tried"]
     assert made["drop_points"] is not None
     assert open_model(tmp_path / "out" / stage.MODEL, "onnx").inputs[0]["shape"] == [1, 3, 12, 12]
+
+
+def test_rounding_that_the_network_itself_echoes_is_no_error_of_the_cut(tmp_path: Path) -> None:
+    model = prepared(tmp_path / "m", "residual")
+    proto = onnx.load(model)
+    name, end = proto.graph.output[0].name, onnx.helper.make_tensor_value_info("waves", onnx.TensorProto.FLOAT, [1, 5])
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(ECHO), "echo"))
+    proto.graph.node.append(onnx.helper.make_node("Mul", [name, "echo"], ["loud"]))
+    proto.graph.node.append(onnx.helper.make_node("Sin", ["loud"], ["waves"]))
+    del proto.graph.output[:]
+    proto.graph.output.append(end)
+    onnx.save(proto, model)
+    facts = run(model, tmp_path / "out", refit=False)
+    assert 1e-5 < facts["exactness_error"] < 1e-3
+
+
+def test_a_cut_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = surgery.pruned
+
+    def wrong(*arguments: Any) -> bytes:
+        proto = onnx.load_from_string(right(*arguments))
+        weight = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4)
+        weight.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.01), weight.name)
+        )
+        return proto.SerializeToString()
+
+    monkeypatch.setattr(surgery, "pruned", wrong)
+    with pytest.raises(StageError, match="from the original with those channels zeroed"):
+        run(prepared(tmp_path / "m", "residual"), tmp_path / "out")
 
 
 def test_the_same_file_twice(tmp_path: Path) -> None:
