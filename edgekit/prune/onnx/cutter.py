@@ -23,7 +23,7 @@ from edgekit.prune.selection import Selection, select
 from edgekit.prune.split import Split
 
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
-_ROUNDING, _LARGEST_ECHO = 1e-6, 1e-3  # relative noise on the inputs, and what may become of it at the outputs
+_ROUNDING, _LAYERS, _LARGEST_ECHO = 1e-6, 10.0, 1e-3  # noise on the inputs, how often layers add as much, the bound
 _EXACTNESS_SAMPLES = 4
 _LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
 
@@ -117,8 +117,8 @@ class Cutter:
     def _proven(self, selection: Selection) -> tuple[bytes, float]:
         """Return the cut network and how far it is from the original with those channels zeroed, relative.
 
-        A deep network, above all one with attention, makes more of a rounding error than others: as much as it makes
-        of the same on its inputs is no error of the cut.
+        A deep network, above all one with attention, makes more of rounding errors than others: a few times what it
+        makes of them on its inputs is no error of the cut.
         """
         kept = selection.mask(self.graph)
         cut = surgery.pruned(self.network, self.graph, kept)
@@ -128,7 +128,7 @@ class Cutter:
         error, limit = difference(expected, answers(cut, proof)), _EXACTNESS
         if not error <= limit:
             echo = difference(expected, answers(zeroed, _noisy(proof, self.settings["seed"])))
-            limit = max(limit, min(echo, _LARGEST_ECHO))
+            limit = max(limit, min(_LAYERS * echo, _LARGEST_ECHO))
         if not error <= limit:
             raise StageError(
                 f"The cut network differs by {error:.1e} from the original with those channels zeroed "
