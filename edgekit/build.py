@@ -104,7 +104,7 @@ def prepare(
 
 
 def _quietly(done: float, text: str) -> None:
-    """Tell nobody: what is looked at here takes no second."""
+    """Tell nobody: before the plan there is no line to tell it on, and this takes a second or two at most."""
 
 
 def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None]:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from project import TARGET, edgekit, edit, fashion, report_of
+from project import FASHION, TARGET, edgekit, edit, fashion, report_of
 from small_onnx import write
 
+from edgekit import recipe as recipes
+from edgekit import target
+from edgekit.plan import plan
 from edgekit.profile.verdict import exit_code, refused
 from edgekit.report import html, markdown
 from edgekit.report.json import load
@@ -90,6 +93,13 @@ def test_an_onnx_operator_that_a_runtime_lacks_is_said_before_any_work(tmp_path:
     assert list(found) == ["jetson-nano"]
     assert found["jetson-nano"].startswith("HardSwish at ")
     assert found["jetson-nano"].endswith(": TensorRT has no such operator")
+
+
+def test_pruning_waits_until_the_unpruned_model_went_to_every_format() -> None:
+    names = ["raspberry-pi-4", "jetson-nano"]
+    written = recipes.load(FASHION / "edgekit.toml", {"targets.names": names})
+    steps = plan(written, [target.load(name) for name in names], "keras", {}).steps
+    assert set(steps["prune"].after) == {"tflite-float32-original", "onnx-float32-original"} <= steps.keys()
 
 
 def test_what_failed_counts_more_than_a_refusal_and_a_refusal_more_than_a_miss() -> None:

@@ -18,7 +18,7 @@ from edgekit.runtimes import open_model
 from edgekit.runtimes.agent import synthetic_inputs
 from edgekit.source.pytorch_file import disarm
 
-OPSET = 18  # what the rest of edgekit writes, too
+OPSET = 18  # the oldest that torch's exporter writes of its own; Keras models become 17, for TensorRT 8
 _TOLERANCE = 1e-4
 
 

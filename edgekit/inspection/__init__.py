@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import source, worker
-from edgekit.errors import RecipeError, UnsupportedError
+from edgekit.convert.onnx_tflite_ops import CONVERTED
+from edgekit.errors import RecipeError, StageError, UnsupportedError
 from edgekit.inspection import keras_graph, onnx_graph, tflite_graph
 from edgekit.inspection.guess import Guess, guess
 from edgekit.inspection.network import Network, Op, Shape, Tensor, peak_bytes
@@ -85,27 +86,23 @@ def look(
 
 
 def refused(
-    info: SourceInfo, targets: list[Target], progress: Progress, shapes: Shapes, custom: Path | None = None
-) -> dict[tuple[str, str], str]:
-    """Return why a target cannot run what becomes of the model in a format, by (target, format); ops alone count.
+    info: SourceInfo, targets: list[Target], progress: Progress, shapes: Shapes
+) -> dict[tuple[str, str], str]:  # fmt: skip
+    """Return why a target cannot run what becomes of an ONNX file in a format, by (target, format); ops alone count.
 
-    ``shapes``: of all inputs whose sizes are open. A model that is written in ops the runtime lacks may have lost them
-    once it is simplified, so an ONNX file is looked at as the build would write it.
+    ``shapes``: of all inputs whose sizes are open. Ops may be gone once the file is simplified: where some are in
+    doubt, it is looked at as the build would write it, which takes a second or two.
     """
-    with _read(info, shapes, progress, custom) as (seen, network):
-        missing = _missing(seen, network, progress, custom)
-
-        def found(network: Network) -> dict[tuple[str, str], str]:
-            pairs = {(target, output.format) for target in targets for output in target.outputs}
-            lines = {pair: tuple(refused_ops(seen, network, *pair, missing)) for pair in pairs}
-            return {(target.name, format): "; ".join(why) for (target, format), why in lines.items() if why}
-
-        reasons = found(network)
-        if reasons and seen.format == "onnx" and not seen.quantized:
-            with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-                worker.run(_SIMPLIFY, {"model": seen.path.resolve()}, Path(folder), progress, label="reading")
-                reasons = found(onnx_graph.read(Path(folder) / "model.onnx"))
-    return reasons
+    kinds = set(info.layers)
+    if kinds <= CONVERTED and not any(kinds & set(target.refuses) for target in targets):
+        return {}
+    with _read(info, shapes, progress, None) as (seen, network), tempfile.TemporaryDirectory(prefix="edgekit-") as made:
+        if not seen.quantized:
+            worker.run(_SIMPLIFY, {"model": seen.path.resolve()}, Path(made), progress, label="reading")
+            network = onnx_graph.read(Path(made) / "model.onnx")
+        pairs = [(target, format) for target in targets for format in {output.format for output in target.outputs}]
+        lines = {(target.name, format): refused_ops(seen, network, target, format, {}) for target, format in pairs}
+        return {pair: why for pair, found in lines.items() if (why := "; ".join(found))}
 
 
 @contextmanager
@@ -136,8 +133,9 @@ def _missing(info: SourceInfo, network: Network, progress: Progress, custom: Pat
     arguments = {"model": info.path.resolve(), "source": info.format, "signature": info.signature}
     try:
         found = _in_child("missing", arguments, progress, custom)
-    except UnsupportedError as error:
-        return dict.fromkeys(("tflite", "onnx"), Missing(failure=f"{error.message}. {error.hint}"))
+    except (UnsupportedError, StageError) as error:
+        why = " ".join(filter(None, (error.message, error.hint)))
+        return dict.fromkeys(("tflite", "onnx"), Missing(failure=why))
     layers = () if info.format == "saved_model" else network.ops
     return {format: Missing(_named(said["ops"], layers), said["failure"]) for format, said in found.items()}
 

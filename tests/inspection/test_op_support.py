@@ -11,8 +11,9 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from edgekit import target
+from edgekit import target, worker
 from edgekit.convert import float_graph, onnx, tflite
+from edgekit.errors import StageError
 from edgekit.inspection import look, op_support
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras with NumPy 2
@@ -119,6 +120,25 @@ def test_what_a_converter_lacks_is_named_with_its_place_before_any_work(tmp_path
     assert why.startswith("Erf at 'erf'")
     assert "TFLite has no form of it; gelu with approximate=True" in why
     assert refused(tmp_path / "model.keras", "jetson-orin-nano", "onnx") == ()
+
+
+def test_a_converter_that_breaks_down_is_a_refusal_and_the_rest_is_still_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = keras.Input(IMAGE, name="image")
+    keras.Model(image, ops.erf(image)).save(tmp_path / "model.keras")
+
+    run = worker.run
+
+    def breaks(function: str, *rest: Any, **more: Any) -> Any:
+        if function.endswith(":missing"):
+            raise StageError("inspection ended with SIGSEGV.", "Report it.")
+        return run(function, *rest, **more)
+
+    monkeypatch.setattr(worker, "run", breaks)
+    found = look(tmp_path / "model.keras", [target.load("raspberry-pi-4")], lambda *_: None)
+    assert found.network.histogram == {"Erf": 1}
+    assert found.targets[0].refused == ("inspection ended with SIGSEGV. Report it.",)
 
 
 def test_what_no_converter_takes_apart_is_refused_for_every_format(tmp_path: Path) -> None:
