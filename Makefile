@@ -26,7 +26,7 @@ check: .venv/.installed ## lint, format, types and architecture
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+	$(BIN)/python -m pytest --quiet tests/test_architecture.py tests/test_errors.py tests/test_start.py
 
 fuzz: .venv/.installed ## look at 2,000 damaged model files of each format
 	PYTHONPATH=tests $(BIN)/python tests/fuzz.py

@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Preprocess, open_dataset
-from edgekit.prune.label_augmentation import move
-from edgekit.prune.losses.truth import padded_boxes
+from edgekit.prune.recovery.label_augmentation import move
+from edgekit.prune.recovery.losses.truth import padded_boxes
 from sample_models.digits_detector import adapter
 
-BATCH, RATE, WARMUP_EPOCHS = 16, 2e-3, 3
+RATE, WARMUP_EPOCHS = 2e-3, 3
 
 
-def train(model: keras.Model, data: Path, *, epochs: int, seed: int, symmetric: bool) -> None:
+def train(model: keras.Model, data: Path, *, epochs: int, seed: int, symmetric: bool, batch: int = 16) -> None:
     """Train in place on ``data``/train and train.json: AdamW, one cosine.
 
     Build ``model`` after ``keras_io.deterministic(seed)``. It answers "boxes" (N, 4) and "scores" (N, classes), as
@@ -29,7 +29,7 @@ def train(model: keras.Model, data: Path, *, epochs: int, seed: int, symmetric: 
                            labelled=True)  # fmt: skip
     inputs = samples.stacked((TensorSpec("image", (1, *map(int, model.inputs[0].shape[1:])), "float32"),))
     truth, classes = padded_boxes(samples.truth), len(samples.classes)
-    per_epoch = len(samples) // BATCH
+    per_epoch = len(samples) // batch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5, per_epoch * (epochs - WARMUP_EPOCHS), warmup_target=RATE, warmup_steps=per_epoch * WARMUP_EPOCHS
     )
@@ -46,7 +46,7 @@ def train(model: keras.Model, data: Path, *, epochs: int, seed: int, symmetric: 
     generator, start = np.random.default_rng(seed), time.monotonic()
     for epoch in range(1, epochs + 1):
         total = 0.0
-        for rows in generator.permutation(len(samples))[: per_epoch * BATCH].reshape(-1, BATCH):
+        for rows in generator.permutation(len(samples))[: per_epoch * batch].reshape(-1, batch):
             part = {name: array[rows] for name, array in truth.items()}
             moved, known = move({"image": inputs["image"][rows]}, part, generator, symmetric=symmetric)
             total += float(step(tf.constant(moved["image"]), _encoded(known, moved["image"].shape[1:], classes)))

@@ -21,12 +21,12 @@ from edgekit import worker
 from edgekit.convert import float_graph, tflite, tflite_quantized
 from edgekit.errors import EdgekitError
 from edgekit.progress import Progress
-from edgekit.prune import surgery
-from edgekit.prune.cost import COUNTED
-from edgekit.prune.graph import analyze
-from edgekit.prune.importance import l2
-from edgekit.prune.selection import select
-from edgekit.prune.signature import input_names
+from edgekit.prune.keras import surgery
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.importance import l2
+from edgekit.prune.keras.signature import input_names
+from edgekit.prune.selection.cost import COUNTED
+from edgekit.prune.selection.greedy import select
 from edgekit.quantize.calibrate import ranges
 from edgekit.quantize.decide import decide
 

@@ -29,18 +29,18 @@ from edgekit.dataset import Preprocess, open_dataset
 from edgekit.devices import open_device
 from edgekit.profile.latency import Job, measure
 from edgekit.profile.schedule import Settings
-from edgekit.prune import surgery
-from edgekit.prune.cost import Cost, Macs
-from edgekit.prune.functional import as_functional
-from edgekit.prune.graph import ChannelGraph, analyze
-from edgekit.prune.importance import IMPORTANCE
+from edgekit.prune.keras import surgery
+from edgekit.prune.keras.functional import as_functional
+from edgekit.prune.keras.graph import ChannelGraph, analyze
+from edgekit.prune.keras.importance import IMPORTANCE
+from edgekit.prune.keras.signature import input_names
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.latency.grid import grid_of
 from edgekit.prune.latency.ops import ops_of
 from edgekit.prune.latency.tables import place_of, table_of
-from edgekit.prune.ledger import total
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import input_names
+from edgekit.prune.selection.cost import Cost, Macs
+from edgekit.prune.selection.greedy import Selection, select
+from edgekit.prune.selection.ledger import total
 
 _DIGITS = Path(__file__).parents[1] / "sample_models" / "digits_detector" / "edgekit.toml"
 _PLACES = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -186,13 +186,13 @@ def _report(
         check=prepared.recipe.check,
         test_samples=prepared.test_samples,
         calibration_samples=prepared.calibration_samples,
-        warnings=[
-            *prepared.plan.notes,
-            *pruning_record.notes(outcome),
-            *_likeness(outcome),
-            *_layouts(prepared.plan, outcome),
-        ],
+        warnings=[*prepared.plan.notes, *learned(prepared.plan, outcome)],
     )
+
+
+def learned(planned: steps.BuildPlan, outcome: pipeline.Outcome) -> list[str]:
+    """Return what the user should know that no step could tell before it ran."""
+    return [*pruning_record.notes(outcome), *_likeness(outcome), *_layouts(planned, outcome)]
 
 
 def _layouts(planned: steps.BuildPlan, outcome: pipeline.Outcome) -> list[str]:
@@ -218,60 +218,6 @@ def default_jobs() -> int:
 _BYTES_PER_JOB = 4 << 30
 _FROM_ONNX = "edgekit.convert.onnx_tflite:run"
 _OTHER_TARGETS = "Choose targets that take it, with -t or in [targets]; edgekit inspect MODEL says which do."
-
-
-def up_to(prepared: Prepared, stage: str) -> Prepared:
-    """Return the same build, cut down to the steps of one stage and what they need."""
-    needed: set[str] = set()
-    for step in reversed(prepared.plan.steps.values()):
-        if step.function in _PRODUCTS[stage].functions or step.id in needed:
-            needed.add(step.id)
-            needed |= pipeline.needs(step)
-    left = {
-        name: replace(step, after=tuple(other for other in step.after if other in needed))
-        for name, step in prepared.plan.steps.items()
-        if name in needed
-    }
-    if not left:
-        raise RecipeError(f"This recipe has nothing to {stage}.", " ".join(prepared.plan.notes))
-    return replace(prepared, plan=replace(prepared.plan, steps=left, groups=[]))
-
-
-def run_stage(prepared: Prepared, folder: Path, observer: pipeline.Observer, stage: str, jobs: int) -> list[Path]:
-    """Run what ``up_to`` left and copy the stage's products to ``folder/<stage>``. Raises the first step's error."""
-    outcome = pipeline.run(prepared.plan, Store(folder / "store"), observer, jobs)
-    for error in outcome.errors.values():
-        raise error
-    written = []
-    product = _PRODUCTS[stage]
-    with BuildFolder(folder) as place:
-        if stage == "prune":
-            return pruning_record.write_checkpoint(outcome, prepared.recipe.model.path, place)
-        for name, entry in outcome.entries.items():
-            step = prepared.plan.steps[name]
-            if step.function not in product.functions or step.preliminary:
-                continue
-            for file in product.files:
-                if entry.path(file).is_file():
-                    label = name.removeprefix("emit-").removeprefix("plan-")
-                    written.append(place.write(f"{stage}/{label}{Path(file).suffix}", entry.path(file).read_bytes()))
-    return written
-
-
-@dataclass(frozen=True)
-class _Product:
-    functions: tuple[str, ...]
-    files: tuple[str, ...]
-
-
-_PRUNING = ("edgekit.prune.stage:run", "edgekit.prune.onnx.stage:run", "edgekit.prune.checkpointed:run")
-_PRODUCTS = {
-    "prune": _Product(_PRUNING, ()),
-    "quantize": _Product(
-        ("edgekit.quantize.stage:run", "edgekit.search.stage:run", "edgekit.finetune.stage:choose"), ("plan.json",)
-    ),
-    "convert": _Product(("edgekit.convert.finish:run",), ("model.tflite", "model.onnx")),
-}
 
 
 def _failure(step: str, error: EdgekitError, prepared: Prepared, outcome: pipeline.Outcome, label: str) -> data.Failure:

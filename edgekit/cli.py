@@ -282,17 +282,18 @@ def _one_stage(
     as_json: bool,
 ) -> None:  # fmt: skip
     from edgekit import build as builder
-    from edgekit import console
+    from edgekit import console, one_stage
 
-    prepared = builder.up_to(builder.prepare(config, overrides, target or []), stage)
+    prepared = one_stage.up_to(builder.prepare(config, overrides, target or []), stage)
     console.show_refusals(prepared.plan)
     with console.Live() as live:
-        written = builder.run_stage(prepared, output, live, stage, jobs or builder.default_jobs())
+        made = one_stage.run(prepared, output, live, stage, jobs or builder.default_jobs())
     if as_json:
-        print_json([str(path) for path in written])
+        print_json([str(path) for path in made.files])
     else:
-        for path in written:
+        for path in made.files:
             typer.echo(path)
+    console.show_notes(made.notes)
     if prepared.plan.refusals:
         raise typer.Exit(UnsupportedError.exit_code)
 

@@ -16,7 +16,10 @@ from edgekit.tasks import AGREEMENT_OF_A_POINT
 PRUNE, CURVE = "prune", "curve"
 PRUNED = {"keras": "pruned.keras", "h5": "pruned.keras", "onnx": "pruned.onnx"}  # what it is made of each source
 _FOR_TRAINING = ("teacher", "student", "checkpoint", "low_rank", "sparsity")
-_IMPORTANCE = {False: ("taylor", "l2", "bn", "random"), True: ("reconstruction", "l2", "random")}  # of ONNX: True
+_IMPORTANCE = {  # of ONNX: True; the first is "auto"
+    False: ("taylor", "measured", "l2", "bn", "random"),
+    True: ("reconstruction", "l2", "random"),
+}
 _NOT_SETTINGS = {"enabled", "control", "teacher", "student", "checkpoint"}
 
 
@@ -125,7 +128,12 @@ class Pruning:
             "adapter": File(task.adapter) if learns and task.adapter else None,
             "teacher": File(table.teacher) if table.teacher else None,
             "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS)
-            | {"control": self.has_control, "importance": self._importance(), "moved_share": table.steps_moved},
+            | {
+                "control": self.has_control,
+                "importance": self._importance(),
+                "moved_share": table.steps_moved,
+                "refit": self.onnx or not table.epochs if table.refit == "auto" else table.refit,
+            },
             "aim": self._aim(),
         }
 

@@ -20,8 +20,10 @@ class PruneTable(Table):
         " or where budget.speedup or latency_ms is set the most that is predicted to reach it",
     )
     minutes: Positive = Field(20.0, description='of training, where keep_macs is "auto"; the best so far is taken')
-    importance: Literal["auto", "taylor", "reconstruction", "l2", "bn", "random"] = Field(
-        "auto", description='how channels are ranked; "auto": taylor for a Keras model, reconstruction for an ONNX one'
+    importance: Literal["auto", "taylor", "measured", "reconstruction", "l2", "bn", "random"] = Field(
+        "auto",
+        description='how channels are ranked; "auto": taylor for a Keras model, reconstruction for an ONNX one;'
+        " measured: taylor, with each layer weighed by what cutting it is measured to cost at the outputs",
     )
     cost: Literal["latency", "macs", "parameters", "uniform"] = Field(
         "latency", description="what a channel is to save the most of; latency: measured in the targets' runtimes"
@@ -36,8 +38,10 @@ class PruneTable(Table):
         {}, description='the same for some layers, by name or pattern: limits = {"stem*" = 0.25}'
     )
     protect: tuple[str, ...] = Field((), description='layers never narrowed, by name or pattern: protect = ["head*"]')
-    refit: bool = Field(
-        True, description="before training, solve the layers behind a cut for least squared error; needs no labels"
+    refit: bool | Literal["auto"] = Field(
+        "auto",
+        description="solve the layers behind a cut for least squared error; needs no labels."
+        ' "auto": where nothing is trained afterwards: what is trained ends better without',
     )
     low_rank: bool = Field(
         False, description="make two thinner layers of one where its outputs allow it and LiteRT is faster on this host"
@@ -63,7 +67,11 @@ class PruneTable(Table):
         f' "auto": all from {_MANY_EPOCHS} epochs on, where images would be learned by heart, else none',
     )
     symmetric: bool = Field(False, description="what is mirrored left to right keeps its label: some are moved so too")
-    patience: int = Field(0, ge=0, description="epochs without a better one before recovery ends; 0: it never does")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="epochs without a better one, by a sixth of the samples, before recovery ends; 0: it never does",
+    )
     seed: int = 0
     seeds: int = Field(1, ge=1, description="how often to recover, each with its own seed: the spread of the accuracy")
     control: bool = Field(

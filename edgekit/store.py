@@ -48,11 +48,11 @@ class Entry:
         return self.folder / name
 
     def sha256(self, name: str) -> str:
-        """Return the digest of one output file or folder."""
+        """Return the digest of one output file or folder, which may be empty."""
         if name in self.files:
             return self.files[name]
         inside = {k: v for k, v in self.files.items() if k.startswith(name + "/")}
-        if not inside:
+        if not inside and not self.path(name).is_dir():
             raise StageError(f"A finished step has no output named {name!r}.")
         return key_of(inside)
 

@@ -76,10 +76,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def edgekit(*arguments: object, timeout_s: float = HANGS_S, program: Path | None = None) -> Done:
+def edgekit(
+    *arguments: object, timeout_s: float = HANGS_S, program: Path | None = None, cwd: Path | None = None
+) -> Done:
     """Run the command line to its end."""
     words = command(*arguments, program=program)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, env=environment())
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, env=environment(), cwd=cwd)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from project import edgekit, fashion, report_of
+from project import SIZES, edgekit, fashion, report_of
 
 from edgekit import build as builder
 from edgekit import keras_io
 from edgekit.convert import finish, tflite_sparse
 from edgekit.convert.finish import reference_of
-from edgekit.prune.functional import operations, weight_array
+from edgekit.prune.keras.functional import operations, weight_array
 
 pytestmark = pytest.mark.slow
 
@@ -137,3 +138,15 @@ def test_contradictions_are_said_before_anything_is_built(tables: str, words: st
     done = edgekit("build", "-c", fashion(tmp_path / "fashion", tables), "--dry-run")
     assert done.code == 2
     assert words in done.err
+
+
+def test_zeros_are_made_where_no_channel_can_be_cut(tmp_path: Path) -> None:
+    alone = "[prune]\nmin_channels = 4096\nsparsity = 0.75\nepochs = 1\ncost = 'macs'\n[quantize]\nenabled = false\n"
+    folder = fashion(tmp_path / "fashion", alone)
+    done = edgekit("prune", "-c", folder, "-o", folder / "out", timeout_s=400)
+    assert done.code == 0, done.err
+    assert "note: No channel of this model can be cut" in " ".join(done.err.split())
+    facts = json.loads((folder / "out/prune/pruned.json").read_text())["facts"]
+    assert facts["macs_after"] == facts["macs_before"]
+    assert facts["training_samples"] == SIZES["train"]
+    assert facts["sparsity"]["zeros"] == pytest.approx(0.75 * facts["sparsity"]["of"], abs=facts["sparsity"]["layers"])

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from project import edgekit, edit, fashion, report_of
+from project import SIZES, edgekit, edit, fashion, report_of
 
-from edgekit.prune.amount import FIRST
+from edgekit.prune.judging.split import Split
+from edgekit.prune.selection.amount import FIRST
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,19 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_network_too_narrow_to_cut_ships_as_it_is_and_both_commands_say_so(tmp_path: Path) -> None:
+    folder = fashion(tmp_path / "fashion", "[prune]\nmin_channels = 4096\n[quantize]\nenabled = false\n")
+    built = edgekit("build", cwd=folder, timeout_s=400)
+    assert built.code == 0, built.err
+    report = report_of(folder / "edgekit-build")
+    assert (report["prune"]["tried"], report["prune"]["curve"]) == ([], [])
+    assert report["targets"][0]["shipped"] in ("", "float32")
+    pruned = edgekit("prune", cwd=folder)
+    for done in (built, pruned):
+        assert done.code == 0, done.err
+        assert "note: No channel of this model can be cut" in " ".join(done.err.split())
+
+
 def test_the_amount_is_found_and_held_against_the_control(searched: Path) -> None:
     prune = report_of(searched / "out")["prune"]
     tried = {item["name"]: item for item in prune["tried"]}
@@ -36,6 +50,8 @@ def test_the_amount_is_found_and_held_against_the_control(searched: Path) -> Non
     assert {"control-seed-0", "control-seed-1"} <= tried.keys()
     assert prune["chosen"].replace("-seed-0", "-seed-1") in tried
     assert prune["judged_by"] == "labels, against the control"
+    record = json.loads((searched / "out/prune/pruned.json").read_text())
+    assert record["facts"]["training_samples"] == len(Split.of(SIZES["train"]).train)
     assert prune["macs_after"] == tried[prune["chosen"]]["macs"] < prune["macs_before"]
 
 

@@ -32,6 +32,7 @@ class Maker:
         (folder / "tree").mkdir()
         (folder / "tree" / "model.bin").write_bytes(b"weights")
         (folder / "plan.json").write_text("{}")
+        (folder / "empty").mkdir()
         for name in (LOG, REQUEST):
             (folder / name).write_text(f"different every time: {time.time_ns()}")
 
@@ -52,6 +53,7 @@ def test_digests_cover_outputs_and_not_logs(tmp_path: Path) -> None:
     assert entries[0].files == entries[1].files
     assert entries[0].sha256("tree") == entries[1].sha256("tree")
     assert entries[0].sha256("plan.json") == entries[0].files["plan.json"]
+    assert entries[0].sha256("empty") == entries[1].sha256("empty") != entries[0].sha256("tree")
     with pytest.raises(StageError, match="no output named 'nothing'"):
         entries[0].sha256("nothing")
 

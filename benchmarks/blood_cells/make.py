@@ -1,6 +1,6 @@
 """Make what the benchmark builds on: the data scaled, and the trained detector.
 
-From the repository root: python -m benchmarks.blood_cells.make BCCD OUT [--epochs 110] [--width 1.0] [--seed 0]
+From the repository root: python -m benchmarks.blood_cells.make BCCD OUT (--help: epochs, batch, width, seed)
 Writes OUT/data and OUT/model.keras (OUT/width-W.keras for a narrower one).
 """
 
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("bccd", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=int, default=110)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -29,7 +30,7 @@ def main() -> None:
         prepare(options.bccd, data)
     keras_io.deterministic(options.seed)
     model = build(options.width)
-    train(model, data, epochs=options.epochs, seed=options.seed, symmetric=True)
+    train(model, data, epochs=options.epochs, seed=options.seed, symmetric=True, batch=options.batch)
     name = "model" if options.width == 1.0 else f"width-{options.width:g}-seed-{options.seed}"
     keras_io.save(model, options.out / f"{name}.keras")
 

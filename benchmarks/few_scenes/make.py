@@ -1,12 +1,18 @@
 """Train the digits detector on the 1,500 committed scenes alone, as people have them, and compose fresh test scenes.
 
-From the repository root: python -m benchmarks.few_scenes.make OUT [--epochs 60] [--width 1.0] [--seed 0]
-Writes OUT/model.keras (OUT/width-W-seed-S.keras for another width or seed), and OUT/test with 3,000 scenes.
+From the repository root:
+
+    python -m benchmarks.few_scenes.make OUT                                                  the sample's network
+    python -m benchmarks.few_scenes.make OUT --name wide --width 0.5 --heads 128 128 --batch 8     a generous one
+
+Writes OUT/NAME.keras, model.keras unless named, and what edgekit.toml beside this file reads: OUT/adapter.py and
+OUT/data, with 3,000 test scenes. Refuses to write over a network.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from benchmarks.detector_training import train
@@ -24,18 +30,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the digits detector on few scenes.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--width", type=float, default=1.0, help="multiplier of every hidden width")
+    parser.add_argument("--heads", type=int, nargs="*", default=(), help="widths of the convolutions of each head")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="model")
     options = parser.parse_args()
-    if not (options.out / "test").exists():
-        scenes = compose_as_jpeg(load_material()["test"], TEST_SCENES, SEEDS["extra-test"])
-        write_labelled(scenes, options.out / "test")
+    network = options.out / f"{options.name}.keras"
+    if network.exists():
+        parser.error(f"{network} is there already: give this one another --name")
+    if not (options.out / "data").exists():
+        _write_data(options.out)
     keras_io.deterministic(options.seed)
-    model = build_detector(options.width)
-    train(model, HERE / "data", epochs=options.epochs, seed=options.seed, symmetric=False)
-    plain = (options.width, options.seed) == (1.0, 0)
-    name = "model" if plain else f"width-{options.width:g}-seed-{options.seed}"
-    keras_io.save(model, options.out / f"{name}.keras")
+    model = build_detector(options.width, options.heads)
+    train(model, options.out / "data", epochs=options.epochs, seed=options.seed, symmetric=False, batch=options.batch)
+    keras_io.save(model, network)
+
+
+def _write_data(out: Path) -> None:
+    shutil.copytree(HERE / "data", out / "data", ignore=shutil.ignore_patterns("test*"))
+    shutil.copyfile(HERE / "adapter.py", out / "adapter.py")
+    write_labelled(compose_as_jpeg(load_material()["test"], TEST_SCENES, SEEDS["extra-test"]), out / "data" / "test")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ LONGEST_S = 900.0  # a network of 100 MB takes seconds
 _TAIL_LINES = 6
 _REFUSED = re.compile(r"op=(?P<kind>\S+) node=(?P<node>\S*) reason_code=\S* message=(?P<why>.*)")
 _ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception): ")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def convert(model: Path, kept: Sequence[str], folder: Path, longest_s: float = L
     UnsupportedError where it refuses an op or takes longer than ``longest_s`` seconds, StageError where it dies.
     """
     require()
+    folder = folder.absolute()  # the converter works in it
     folder.mkdir(parents=True, exist_ok=True)
     copy, request, log = folder / "source.onnx", folder / "convert.json", folder / "convert.txt"
     shutil.copyfile(model, copy)  # the converter rewrites its input
@@ -82,7 +84,7 @@ def convert(model: Path, kept: Sequence[str], folder: Path, longest_s: float = L
             ) from error
     path = folder / f"{copy.stem}_float32.tflite"
     if code or not path.is_file():
-        raise _failure(code, log.read_text(errors="replace"))
+        raise _failure(code, _COLOUR.sub("", log.read_text(errors="replace")))
     return Converted(path, *_reports(folder, copy.stem))
 
 

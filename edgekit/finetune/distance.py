@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edgekit.prune.detections import find_detections
-from edgekit.prune.signature import Arrays
+from edgekit.prune.keras.signature import Arrays
+from edgekit.prune.recovery.detections import find_detections
 
 Tensors = dict[str, tf.Tensor]
 _SMALLEST = 1e-12

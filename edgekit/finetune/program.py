@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from edgekit.errors import UnsupportedError
-from edgekit.prune.functional import inner_graph, nodes_in_order
+from edgekit.prune.keras.functional import inner_graph, nodes_in_order
 
 OnValue = Callable[[int, Any], Any]
 """What becomes of a value: called with its number and its tensor."""

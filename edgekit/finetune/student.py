@@ -16,7 +16,7 @@ from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.finetune.samples import Samples
 from edgekit.finetune.training import Settings, Trained, train
 from edgekit.progress import Progress
-from edgekit.prune.signature import Arrays, input_names
+from edgekit.prune.keras.signature import Arrays, input_names
 from edgekit.quantize.plan import Plan
 from edgekit.search import stage as search
 from edgekit.search.problem import SENSITIVE

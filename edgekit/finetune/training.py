@@ -17,8 +17,8 @@ from edgekit.finetune.distance import Distance
 from edgekit.finetune.fake_quant import kernels, rounded_activation, rounded_kernel, rounded_values
 from edgekit.finetune.program import OnValue, Program, trace
 from edgekit.progress import Progress
-from edgekit.prune.augmentation import has_images, mix
-from edgekit.prune.signature import Arrays, as_tensors, batches, input_names, output_names, predict, predictor
+from edgekit.prune.keras.signature import Arrays, as_tensors, batches, input_names, output_names, predict, predictor
+from edgekit.prune.recovery.augmentation import has_images, mix
 
 Tensors = dict[str, tf.Tensor]
 

@@ -28,8 +28,10 @@ def run(
 
     ``files``: a folder of float files by name, those of the control named ``control...``. ``unpruned``: the file
     they are compared with, and its ``predictions``. Every point has its drop against the unpruned network, and
-    against the control of the same seed (the first where there is none), with paired intervals.
+    against the control of the same seed (the first where there is none), with paired intervals. No files, no points.
     """
+    if not any(files.iterdir()):
+        return {"points": [], "format": format}  # nothing was pruned
     paths = {UNPRUNED: unpruned} | {file.stem: file for file in sorted(files.glob(f"*.{format}"))}
     scored: dict[str, dict[str, Any]] = {}
     for number, (name, path) in enumerate(paths.items()):

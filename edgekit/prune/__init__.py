@@ -1,1 +1,1 @@
-"""Structured channel pruning of Keras graphs: graph, importance, selection, surgery, recovery."""
+"""Structured channel pruning of Keras and ONNX networks: channels, selection, surgery, repair, recovery."""

@@ -14,20 +14,20 @@ import keras
 from edgekit import keras_io
 from edgekit.errors import StageError
 from edgekit.progress import Progress
-from edgekit.prune import surgery
-from edgekit.prune.batches import Lesson
-from edgekit.prune.channel_graph import ChannelGraph
-from edgekit.prune.cost import Cost, Macs
-from edgekit.prune.features import Hint, hints_of
-from edgekit.prune.held import Judge
-from edgekit.prune.importance import Importance
-from edgekit.prune.least_squares import RefitSettings, refit
-from edgekit.prune.limits import nothing_to_cut
-from edgekit.prune.losses.teaching import Loss
-from edgekit.prune.recovery import RecoverySettings, recover
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import Arrays, sample_count
-from edgekit.prune.thinning import Thinning
+from edgekit.prune.channels.graph import ChannelGraph
+from edgekit.prune.judging.held import Judge
+from edgekit.prune.keras import surgery
+from edgekit.prune.keras.importance import Importance
+from edgekit.prune.keras.signature import Arrays, sample_count
+from edgekit.prune.recovery.batches import Lesson
+from edgekit.prune.recovery.features import Hint, hints_of
+from edgekit.prune.recovery.losses.teaching import Loss
+from edgekit.prune.recovery.training import RecoverySettings, recover
+from edgekit.prune.repair.least_squares import RefitSettings, refit
+from edgekit.prune.selection.cost import Cost, Macs
+from edgekit.prune.selection.greedy import Selection, select
+from edgekit.prune.selection.limits import nothing_to_cut
+from edgekit.prune.thinning.steps import Thinning
 
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
 _NETWORK, _FACTS = "network.keras", "facts.json"

@@ -5,32 +5,26 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from edgekit import keras_io
-from edgekit.artifact import TensorSpec
-from edgekit.dataset import Preprocess, open_dataset
 from edgekit.errors import RecipeError
 from edgekit.progress import Progress
-from edgekit.prune import amount
-from edgekit.prune.batches import Lesson
 from edgekit.prune.candidate import Candidate, Cutter, School, retrained
-from edgekit.prune.functional import as_functional, copy_model
-from edgekit.prune.graph import analyze
-from edgekit.prune.held import Judge, Split
-from edgekit.prune.importance import IMPORTANCE
+from edgekit.prune.judging.held import Judge
+from edgekit.prune.keras.functional import as_functional, copy_model
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.importance import IMPORTANCE
+from edgekit.prune.keras.signature import Arrays
 from edgekit.prune.latency.costs import cost_named, predictions
-from edgekit.prune.losses import teaching
-from edgekit.prune.pace import affordable_epochs, affordable_samples
-from edgekit.prune.recovery import RecoverySettings
-from edgekit.prune.search import Search, best
-from edgekit.prune.signature import Arrays, input_names, output_shapes
-from edgekit.prune.thinning import Thinning
+from edgekit.prune.schooling import Schooling, check_alike, load, paced
+from edgekit.prune.selection import amount
+from edgekit.prune.selection.search import Search, best
+from edgekit.prune.thinning.steps import Thinning
 
 MODEL, CURVE = "pruned.keras", "curve"
 _RANKING_SAMPLES = 192
@@ -38,20 +32,6 @@ _EXACTNESS_SAMPLES = 8
 _READY = 0.08  # of the progress: everything before the first training
 _SEARCH = 1.5  # what a search of the amount takes, in trainings of the unpruned network
 _LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
-
-
-@dataclass(frozen=True)
-class _Class:
-    """The unpruned network, its samples, and the school they make."""
-
-    original: keras.Model
-    inputs: Arrays
-    school: School
-    held_truth: Any
-    classes: Sequence[str]
-    by: str
-    samples: int
-    notes: tuple[str, ...] = ()
 
 
 def run(
@@ -72,10 +52,18 @@ def run(
     """
     began = time.monotonic()
     keras_io.deterministic(settings["seed"])
-    ready = _class(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
+    ready = load(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
     if settings["keep_macs"] == "auto":
-        ready = _paced(ready, settings, work)
+        ready = paced(ready, settings, work)
     cutter, facts = (None, {}) if student else _cutter(ready, settings, costs, precisions, work, progress)
+    keep = _amounts(cutter, settings).given(settings, aim) if cutter else None
+    if cutter and (why := _amounts(cutter, settings).idle(keep, settings, judged=ready.judges)):
+        facts["notes"].append(why)
+        if not cutter.thinning.asked:
+            return _as_it_came(model, out, ready, facts) | {"stage_minutes": (time.monotonic() - began) / 60}
+        keep = 1.0  # zeros and thinner pairs of layers are still to be had
+    if settings["patience"] or (cutter and keep is None):
+        ready = ready.held_apart()
     controls = _controls(ready, settings, work, progress)
     school = replace(ready.school, judge=_judge(ready, controls, task, aim))
     if cutter is None:
@@ -85,7 +73,7 @@ def run(
         facts |= {"macs_before": analyze(ready.original).macs(), "macs_after": found[0].macs}
     else:
         cutter.school = school
-        found = _candidates(cutter, settings, aim, progress)
+        found = _candidates(cutter, keep, settings, aim, progress)
         facts |= _facts(cutter, found[0])
     chosen = found[0]
     shutil.copyfile(chosen.file, out / MODEL)
@@ -112,7 +100,7 @@ def run(
     }
 
 
-def _controls(ready: _Class, settings: dict[str, Any], work: Path, progress: Progress) -> list[Candidate]:
+def _controls(ready: Schooling, settings: dict[str, Any], work: Path, progress: Progress) -> list[Candidate]:
     """Train the unpruned network as the pruned one will be, once for each seed: the fair thing to compare with."""
     if not settings["control"]:
         return []
@@ -124,7 +112,7 @@ def _controls(ready: _Class, settings: dict[str, Any], work: Path, progress: Pro
     return found
 
 
-def _judge(ready: _Class, controls: Sequence[Candidate], task: dict[str, Any], aim: dict[str, Any]) -> Judge | None:
+def _judge(ready: Schooling, controls: Sequence[Candidate], task: dict[str, Any], aim: dict[str, Any]) -> Judge | None:
     """Return who judges amounts on held samples; None where there are none.
 
     With a control, it is the reference: the unpruned network may have learned the held samples by heart when it
@@ -136,88 +124,22 @@ def _judge(ready: _Class, controls: Sequence[Candidate], task: dict[str, Any], a
     return Judge(reference, ready.school.held.inputs, ready.held_truth, ready.classes, task, aim["slack"])
 
 
-def _class(
-    progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool, task: dict[str, Any],
-    adapter: Path | None, teacher: Path | None, settings: dict[str, Any], aim: dict[str, Any],
-) -> _Class:  # fmt: skip
-    progress(0.0, "loading the model")
-    original = as_functional(keras_io.load(model))
-    samples = open_dataset(
-        dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
-        labelled=labelled, classes=dataset["classes"],
-    )  # fmt: skip
-    there, samples = len(samples), samples.spread(affordable_samples(_specs(original)))
-    inputs = samples.stacked(_specs(original))
-    progress(0.02, f"{len(samples)} samples to learn from")
-    learned = teaching(original, inputs, samples, labelled, task, adapter, model)
-    split = Split.of(len(samples))
-    whole = Lesson(inputs, learned.truth, learned.encode)
-    held = whole.part(split.held) if len(split.held) else None
-    truth = [samples.truth[number] for number in split.held] if labelled and samples.truth is not None else None
-    school = School(
-        _teacher(teacher, original), whole.part(split.train), learned.loss, held, None,
-        RecoverySettings(**{name: settings[name] for name in RecoverySettings.__dataclass_fields__}),
-        kindred=teacher is None,
-    )  # fmt: skip
-    alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
-    by = f"{learned.source_text} + distillation" if learned.loss else alone
-    notes = (f"Of {there} training samples {len(samples)} were used, what 4 GB hold.",) if len(samples) < there else ()
-    return _Class(original, inputs, school, _as_truth(truth), samples.classes, by, len(split.train), notes)
-
-
-def _paced(ready: _Class, settings: dict[str, Any], work: Path) -> _Class:
-    """Let a search train for fewer epochs where the control and a first amount would not fit into its minutes."""
-    wanted = settings["epochs"]
-    epochs = affordable_epochs(
-        ready.original, ready.school.lesson.inputs, wanted=wanted, batch=settings["batch"],
-        networks=amount.FIRST + (settings["seeds"] if settings["control"] else 0), minutes=settings["minutes"],
-        memo=work / "epochs.json",
-    )  # fmt: skip
-    if epochs >= wanted:
-        return ready
-    note = f"{wanted} epochs would take longer than {settings['minutes']:g} minutes: pruning trained for {epochs}."
-    school = replace(ready.school, settings=replace(ready.school.settings, epochs=epochs))
-    return replace(ready, school=school, notes=(*ready.notes, note))
-
-
-def _as_truth(truth: list[Any] | None) -> Any:
-    return np.asarray(truth) if truth and np.ndim(truth[0]) == 0 else truth
-
-
-def _teacher(path: Path | None, original: keras.Model) -> keras.Model:
-    """Return the network to learn from. Raises RecipeError where it answers in other shapes."""
-    if path is None:
-        return original
-    teacher = as_functional(keras_io.load(path))
-    _check_alike(teacher, original, f"prune.teacher {path.name}")
-    return teacher
-
-
 def _taught_student(
     path: Path, original: keras.Model, school: School, settings: dict[str, Any], work: Path, progress: Progress
 ) -> Candidate:
     student = as_functional(keras_io.load(path))
-    _check_alike(student, original, f"prune.student {path.name}")
+    check_alike(student, original, f"prune.student {path.name}")
     macs, start = analyze(student).macs(), _cut_starts(settings)
     tell = _share(progress, start, 1 - start, "")
     return replace(retrained(student, school, settings["seed"], tell, work / "student"), macs=macs)
 
 
-def _check_alike(found: keras.Model, wanted: keras.Model, what: str) -> None:
-    if input_names(found) != input_names(wanted) or output_shapes(found) != output_shapes(wanted):
-        raise RecipeError(
-            f"{what} takes {input_names(found)} and gives {output_shapes(found)}; the model takes "
-            f"{input_names(wanted)} and gives {output_shapes(wanted)}.",
-            "Both need the same inputs and outputs, by name and shape.",
-        )
-
-
-def _few(ready: _Class) -> Arrays:
+def _few(ready: Schooling) -> Arrays:
     return {name: array[:_RANKING_SAMPLES] for name, array in ready.inputs.items()}
 
 
 def _cutter(
-    ready: _Class, settings: dict[str, Any], costs: Sequence[Path], precisions: list[str], work: Path,
+    ready: Schooling, settings: dict[str, Any], costs: Sequence[Path], precisions: list[str], work: Path,
     progress: Progress,
 ) -> tuple[Cutter | None, dict[str, Any]]:  # fmt: skip
     thinning = Thinning(
@@ -242,17 +164,45 @@ def _cutter(
     }
 
 
-def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], progress: Progress) -> list[Candidate]:
-    """Return every network that was made, the chosen one first."""
-    start, seeds = _cut_starts(settings), settings["seeds"]
-
+def _amounts(cutter: Cutter, settings: dict[str, Any]) -> Search[Candidate]:
     def make(keep: float, tell: Progress) -> Candidate:
         return cutter.candidate(keep, settings["seed"], tell)
 
-    amounts = Search(cutter.graph, cutter.cost, cutter.choice, make)
+    return Search(cutter.graph, cutter.cost, cutter.choice, make)
+
+
+def _as_it_came(model: Path, out: Path, ready: Schooling, facts: dict[str, Any]) -> dict[str, Any]:
+    """Let the unpruned network go on, byte by byte, so that nothing is made of it twice."""
+    if model.suffix == Path(MODEL).suffix:
+        shutil.copyfile(model, out / MODEL)
+    else:
+        keras_io.save(ready.original, out / MODEL)
+    (out / CURVE).mkdir()
+    macs, parameters = int(analyze(ready.original).macs()), int(ready.original.count_params())
+    return {
+        **facts,
+        "notes": [*facts["notes"], *ready.notes],
+        "macs_before": macs,
+        "macs_after": macs,
+        "parameters_before": parameters,
+        "parameters_after": parameters,
+        "recovery": "none: nothing was cut",
+        "recovery_epochs": 0,
+        "exactness_error": 0.0,
+        "tried": [],
+        "training_samples": ready.samples,
+    }
+
+
+def _candidates(
+    cutter: Cutter, keep: float | None, settings: dict[str, Any], aim: dict[str, Any], progress: Progress
+) -> list[Candidate]:
+    """Return every network that was made, the chosen one first; without ``keep``, the amount is searched for."""
+    start, seeds = _cut_starts(settings), settings["seeds"]
+    amounts = _amounts(cutter, settings)
     tell = _share(progress, start, (1 - start) / seeds, "")
-    if (keep := amounts.given(settings, aim)) is not None:
-        found = [make(keep, tell)]
+    if keep is not None:
+        found = [amounts.make(keep, tell)]
     elif cutter.school.judge is None:
         raise RecipeError(
             'prune.keep_macs = "auto" judges amounts by samples held apart, and there are too few to hold any.',
@@ -260,7 +210,7 @@ def _candidates(cutter: Cutter, settings: dict[str, Any], aim: dict[str, Any], p
         )
     else:
         found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], tell)
-        found = found or [make(amount.FIRST, tell)]  # which says that nothing can be cut
+        found = found or [amounts.make(amount.FIRST, tell)]  # which says that nothing can be cut
     chosen = best(found, aim["accuracy_drop"]) if len(found) > 1 else found[0]
     again = [
         cutter.candidate(
@@ -307,10 +257,3 @@ def _cut_starts(settings: dict[str, Any]) -> float:
 
 def _share(progress: Progress, start: float, width: float, before: str) -> Progress:
     return lambda done, text: progress(start + width * done, before + text)
-
-
-def _specs(model: Any) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(name, (1, *(int(size) for size in tensor.shape[1:])), str(tensor.dtype))
-        for name, tensor in zip(input_names(model), model.inputs, strict=True)
-    )

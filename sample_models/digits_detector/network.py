@@ -1,5 +1,6 @@
 """Build the detector: a residual trunk, a small feature pyramid and two heads on a stride-4 grid."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,12 +24,13 @@ def cell_centres() -> npt.NDArray[np.float32]:
     return centres.reshape(-1, 4).astype(np.float32)
 
 
-def build_detector(width_multiplier: float = 1.0) -> keras.Model:
+def build_detector(width_multiplier: float = 1.0, head_widths: Sequence[int] = ()) -> keras.Model:
     """Return the untrained detector.
 
     Input "image" (128, 128, 3) in [0, 1]; outputs "boxes" (1024, 4) and "scores" (1024, 10).
     Boxes are xyxy in pixels and decoded inside the network; scores are sigmoid values per class.
     `width_multiplier` scales every hidden width, rounded to 16: the smaller nets that pruning has to beat.
+    `head_widths`, where given: of the 3x3 convolutions of each head, instead of one as wide as the pyramid.
     """
     stem, low, middle, high = (_scaled(width, width_multiplier) for width in TRUNK_WIDTHS)
     head = _scaled(HEAD_WIDTH, width_multiplier)
@@ -43,11 +45,12 @@ def build_detector(width_multiplier: float = 1.0) -> keras.Model:
     x = _upsample_and_join(stride16, stride8, middle, "neck8")
     x = _conv_bn_relu(x, middle, 3, "neck8_mix")
     x = _upsample_and_join(x, stride4, head, "neck4")
-    return keras.Model(image, {"boxes": _box_head(x, head), "scores": _score_head(x, head)}, name="digits_detector")
+    widths = tuple(head_widths) or (head,)
+    return keras.Model(image, {"boxes": _box_head(x, widths), "scores": _score_head(x, widths)}, name="digits_detector")
 
 
-def _box_head(features: Any, width: int) -> Any:
-    x = _conv_bn_relu(features, width, 3, "box_conv")
+def _box_head(features: Any, widths: Sequence[int]) -> Any:
+    x = _tower(features, widths, "box_conv")
     bias = keras.initializers.Constant(INITIAL_SIDE)
     x = keras.layers.Conv2D(4, 1, activation="relu", bias_initializer=bias, name="box_sides")(x)
     x = keras.layers.Reshape((-1, 4), name="box_rows")(x)
@@ -55,11 +58,17 @@ def _box_head(features: Any, width: int) -> Any:
     return keras.layers.Rescaling(sides_to_corners, cell_centres().tolist(), name="boxes")(x)
 
 
-def _score_head(features: Any, width: int) -> Any:
-    x = _conv_bn_relu(features, width, 3, "score_conv")
+def _score_head(features: Any, widths: Sequence[int]) -> Any:
+    x = _tower(features, widths, "score_conv")
     bias = keras.initializers.Constant(float(np.log(SCORE_PRIOR / (1 - SCORE_PRIOR))))
     x = keras.layers.Conv2D(CLASS_COUNT, 1, activation="sigmoid", bias_initializer=bias, name="score_map")(x)
     return keras.layers.Reshape((-1, CLASS_COUNT), name="scores")(x)
+
+
+def _tower(x: Any, widths: Sequence[int], name: str) -> Any:
+    for number, width in enumerate(widths, 1):
+        x = _conv_bn_relu(x, width, 3, name if number == 1 else f"{name}{number}")
+    return x
 
 
 def _upsample_and_join(coarse: Any, fine: Any, width: int, name: str) -> Any:

@@ -146,8 +146,9 @@ def test_a_converter_that_hangs_or_dies_is_an_error_of_its_own(tmp_path: Path) -
     with pytest.raises(UnsupportedError, match=r"did not finish source\.onnx within 0\.01 s"):
         onnx_converter.convert(source, [], tmp_path / "late", longest_s=0.01)
     source.write_bytes(b"not a network")
-    with pytest.raises(StageError, match="converter gave up"):
+    with pytest.raises(StageError, match="converter gave up") as broken:
         onnx_converter.convert(source, [], tmp_path / "broken")
+    assert "\x1b" not in broken.value.message
 
 
 @real

@@ -47,9 +47,9 @@ def test_one_build_makes_both_formats_of_it(tmp_path: Path) -> None:
     np.savez(tmp_path / "test.npz", x=first)
     np.savez(tmp_path / "calibration.npz", x=random.normal(size=(8, 32, 48, 3)).astype(np.float32))  # either way
     (tmp_path / "edgekit.toml").write_text(RECIPE)
-    out = tmp_path / "out"
-    done = edgekit("build", "-c", tmp_path, "-o", out, "--time-budget", "3s")
+    done = edgekit("build", "--time-budget", "3s", cwd=tmp_path)  # as somebody types it: every path is relative
     assert done.code == 0, done.err
+    out = tmp_path / "edgekit-build"
     report = report_of(out)
     targets = {target["target"]: target for target in report["targets"]}
     for name, format in (("pixel-8", "tflite"), ("jetson-orin-nano", "onnx")):

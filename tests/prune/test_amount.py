@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edgekit.prune.amount import FIRST, Probe, best, largest_share, next_share
+from edgekit.prune.selection.amount import FIRST, Probe, best, largest_share, next_share
 
 
 def searched(drop: Callable[[float], float], allowed: float) -> list[Probe]:

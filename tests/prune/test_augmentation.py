@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.prune.augmentation import has_images, mix
+from edgekit.prune.recovery.augmentation import has_images, mix
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.prune.batches import Batches, Lesson
+from edgekit.prune.recovery.batches import Batches, Lesson
 
 pytestmark = pytest.mark.slow  # the package needs TensorFlow
 

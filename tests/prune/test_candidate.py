@@ -10,13 +10,13 @@ import prune_graphs
 import pytest
 
 from edgekit import keras_io
-from edgekit.prune.batches import Lesson
 from edgekit.prune.candidate import Cutter, School
-from edgekit.prune.cost import Macs
-from edgekit.prune.graph import analyze
-from edgekit.prune.recovery import RecoverySettings
-from edgekit.prune.signature import predict
-from edgekit.prune.thinning import Thinning
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.signature import predict
+from edgekit.prune.recovery.batches import Lesson
+from edgekit.prune.recovery.training import RecoverySettings
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.thinning.steps import Thinning
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from edgekit.prune.cost import COUNTED
-from edgekit.prune.functional import copy_model
-from edgekit.prune.graph import analyze
-from edgekit.prune.selection import select
-from edgekit.prune.signature import Arrays, output_shapes, predict
-from edgekit.prune.surgery import prune, verify_exact, zeroed
+from edgekit.prune.keras.functional import copy_model
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.signature import Arrays, output_shapes, predict
+from edgekit.prune.keras.surgery import prune, verify_exact, zeroed
+from edgekit.prune.selection.cost import COUNTED
+from edgekit.prune.selection.greedy import select
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,6 +1,6 @@
 import numpy as np
 
-from edgekit.prune.channels import Channels
+from edgekit.prune.channels.coupling import Channels
 
 
 def test_coupled_channels_share_the_smallest_id() -> None:

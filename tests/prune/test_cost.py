@@ -5,11 +5,11 @@ import prune_graphs
 import pytest
 
 from edgekit.errors import RecipeError
-from edgekit.prune.cost import COUNTED
-from edgekit.prune.graph import ChannelGraph, analyze
-from edgekit.prune.ledger import Ledger, total
-from edgekit.prune.limits import largest_cuts
-from edgekit.prune.selection import select
+from edgekit.prune.keras.graph import ChannelGraph, analyze
+from edgekit.prune.selection.cost import COUNTED
+from edgekit.prune.selection.greedy import select
+from edgekit.prune.selection.ledger import Ledger, total
+from edgekit.prune.selection.limits import largest_cuts
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.prune.detections import find_detections
-from edgekit.prune.distillation import Distillation
-from edgekit.prune.signature import as_tensors
+from edgekit.prune.keras.signature import as_tensors
+from edgekit.prune.recovery.detections import find_detections
+from edgekit.prune.recovery.distillation import Distillation
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.families import build
-from edgekit.prune.cost import COUNTED
-from edgekit.prune.graph import analyze
-from edgekit.prune.selection import select
-from edgekit.prune.signature import input_names, predict
-from edgekit.prune.surgery import prune, verify_exact, zeroed
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.signature import input_names, predict
+from edgekit.prune.keras.surgery import prune, verify_exact, zeroed
+from edgekit.prune.selection.cost import COUNTED
+from edgekit.prune.selection.greedy import select
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 

@@ -10,15 +10,15 @@ import prune_graphs
 import pytest
 from keras import layers as L
 
-from edgekit.prune.batches import Lesson
-from edgekit.prune.channel_graph import ChannelGraph
-from edgekit.prune.cost import Macs
-from edgekit.prune.features import Hint, Watched, hints_of
-from edgekit.prune.graph import analyze
-from edgekit.prune.recovery import RecoverySettings, recover
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import as_tensors, call
-from edgekit.prune.surgery import prune
+from edgekit.prune.channels.graph import ChannelGraph
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.signature import as_tensors, call
+from edgekit.prune.keras.surgery import prune
+from edgekit.prune.recovery.batches import Lesson
+from edgekit.prune.recovery.features import Hint, Watched, hints_of
+from edgekit.prune.recovery.training import RecoverySettings, recover
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import Selection, select
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,12 +9,12 @@ import prune_graphs
 import pytest
 
 from edgekit.errors import UnsupportedError
-from edgekit.prune.cost import Macs
-from edgekit.prune.functional import copy_model, weight_array
-from edgekit.prune.graph import ChannelGraph, analyze
-from edgekit.prune.importance import l2
-from edgekit.prune.selection import select
-from edgekit.prune.surgery import prune
+from edgekit.prune.keras.functional import copy_model, weight_array
+from edgekit.prune.keras.graph import ChannelGraph, analyze
+from edgekit.prune.keras.importance import l2
+from edgekit.prune.keras.surgery import prune
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import select
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ import numpy as np
 import prune_graphs
 import pytest
 
-from edgekit.prune.functional import copy_model
-from edgekit.prune.held import Judge, Split
-from edgekit.prune.signature import predict
+from edgekit.prune.judging.held import Judge, Split
+from edgekit.prune.keras.functional import copy_model
+from edgekit.prune.keras.signature import predict
 
 
 @pytest.mark.parametrize("samples", [12, 13, 100, 5000, 100_000])

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import prune_graphs
 import pytest
 
 from edgekit.errors import StageError
-from edgekit.prune.functional import weight_array
-from edgekit.prune.graph import analyze
-from edgekit.prune.importance import IMPORTANCE, bn, l2, taylor
-from edgekit.prune.signature import predict
+from edgekit.prune.keras.functional import weight_array
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.importance import IMPORTANCE, bn, l2, measured, taylor
+from edgekit.prune.keras.signature import as_tensors, predict
+from edgekit.prune.recovery.distillation import Distillation
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +64,28 @@ def test_taylor_depends_on_the_seed_alone() -> None:
     first = taylor(model, graph, inputs, 5, batches=2, batch=4)
     np.testing.assert_array_equal(first, taylor(model, graph, inputs, 5, batches=2, batch=4))
     assert not np.array_equal(first, taylor(model, graph, inputs, 6, batches=2, batch=4))
+
+
+def test_measured_scores_sum_to_what_a_part_of_a_block_costs_at_the_outputs() -> None:
+    model = prune_graphs.build("chain")
+    graph, inputs = analyze(model), prune_graphs.samples(model, 32)
+    before = predict(model, inputs)
+    found = measured(model, graph, inputs, 0)
+    whole = [weight_array(weight) for weight in model.weights]
+    for block, reader in zip(graph.blocks, ("two", "head"), strict=True):
+        order = sorted(block.units, key=lambda unit: (float(found[unit]), unit))
+        for share in (0.25, 0.5, 0.75):
+            gone = order[: math.ceil(share * len(order))]
+            kernel = model.get_layer(reader).kernel
+            blind = weight_array(kernel)
+            blind[:, :, [block.units.index(unit) for unit in gone], :] = 0.0
+            kernel.assign(blind)
+            after, expected = as_tensors(predict(model, inputs)), as_tensors(before)
+            cost = sum(float(distance(after, expected)) ** 2 for distance in Distillation.fit(before).distances)
+            assert found[gone].sum() >= cost * 0.98  # more where later units would seem to cost less than earlier ones
+            assert share > 0.25 or found[gone].sum() == pytest.approx(cost, rel=0.02)
+            for weight, array in zip(model.weights, whole, strict=True):
+                weight.assign(array)
 
 
 def test_l2_and_bn_follow_the_weights() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.prune.label_augmentation import VISIBLE, can_move, move
+from edgekit.prune.recovery.label_augmentation import VISIBLE, can_move, move
 
 HEIGHT, WIDTH, COUNT = 48, 64, 40
 EDGE = 1.5  # pixels beside an edge that bilinear sampling blends

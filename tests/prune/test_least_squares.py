@@ -9,16 +9,16 @@ import numpy as np
 import prune_graphs
 import pytest
 
-from edgekit.prune.cost import Macs
-from edgekit.prune.distillation import Distillation
-from edgekit.prune.functional import weight_array
-from edgekit.prune.graph import ChannelGraph, analyze
-from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.least_squares import RefitResult, RefitSettings, refit
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import as_tensors, predict
-from edgekit.prune.surgery import prune
-from edgekit.prune.walk import sole_followers, walk
+from edgekit.prune.keras.functional import weight_array
+from edgekit.prune.keras.graph import ChannelGraph, analyze
+from edgekit.prune.keras.importance import IMPORTANCE
+from edgekit.prune.keras.signature import as_tensors, predict
+from edgekit.prune.keras.surgery import prune
+from edgekit.prune.recovery.distillation import Distillation
+from edgekit.prune.repair.least_squares import RefitResult, RefitSettings, refit
+from edgekit.prune.repair.walk import sole_followers, walk
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import Selection, select
 
 pytestmark = pytest.mark.slow
 

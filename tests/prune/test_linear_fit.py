@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.prune.linear_fit import Moments, fit
+from edgekit.prune.repair.linear_fit import Moments, fit
 
 RANDOM = np.random.default_rng(0)
 

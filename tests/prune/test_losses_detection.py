@@ -11,11 +11,11 @@ import tensorflow as tf
 import truth_of_squares
 
 from edgekit.dataset import Boxes
-from edgekit.prune.losses import DETECTION
-from edgekit.prune.losses.assignment import ROWS_PER_BOX, assign
-from edgekit.prune.losses.heatmap import radius
-from edgekit.prune.losses.truth import padded_boxes
-from edgekit.prune.signature import as_tensors, predict
+from edgekit.prune.keras.signature import as_tensors, predict
+from edgekit.prune.recovery.losses import DETECTION
+from edgekit.prune.recovery.losses.assignment import ROWS_PER_BOX, assign
+from edgekit.prune.recovery.losses.heatmap import radius
+from edgekit.prune.recovery.losses.truth import padded_boxes
 from edgekit.tasks import detection
 
 pytestmark = pytest.mark.slow

@@ -15,8 +15,8 @@ from keras import layers as L
 from edgekit import keras_io
 from edgekit.dataset import Boxes, Dataset, Preprocess
 from edgekit.errors import RecipeError
-from edgekit.prune.losses import Teaching, teaching
-from edgekit.prune.signature import as_tensors, call
+from edgekit.prune.keras.signature import as_tensors, call
+from edgekit.prune.recovery.losses import Teaching, teaching
 from edgekit.source.keras_file import compiled_loss
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation")]  # Keras, saving

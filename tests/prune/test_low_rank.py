@@ -11,10 +11,10 @@ import pytest
 from keras import layers as L
 
 from edgekit import keras_io
-from edgekit.prune.functional import as_functional, operations, weight_array
-from edgekit.prune.low_rank import LowRankSettings, factorise, output_error
-from edgekit.prune.pair_timing import PairTimer
-from edgekit.prune.signature import Arrays, input_names, predict
+from edgekit.prune.keras.functional import as_functional, operations, weight_array
+from edgekit.prune.keras.signature import Arrays, input_names, predict
+from edgekit.prune.thinning.low_rank import LowRankSettings, factorise, output_error
+from edgekit.prune.thinning.pair_timing import PairTimer
 
 pytestmark = [
     pytest.mark.slow,

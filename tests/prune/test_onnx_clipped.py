@@ -11,15 +11,15 @@ import onnx
 import pytest
 
 from edgekit.convert.onnx_file import from_onnx
-from edgekit.prune.cost import Macs
-from edgekit.prune.linear_fit import Moments, damped_fit
 from edgekit.prune.onnx import layer_fit, surgery
 from edgekit.prune.onnx.analysis import analyze
 from edgekit.prune.onnx.clipped import Bounds, Seen, bounds_behind, clipped_fit, rows_affordable
 from edgekit.prune.onnx.execute import answers, distance
 from edgekit.prune.onnx.least_squares import RefitSettings, refit, sums
 from edgekit.prune.onnx.network import Network, read
-from edgekit.prune.selection import select
+from edgekit.prune.repair.linear_fit import Moments, damped_fit
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import select
 
 RELU, RELU6 = Bounds(0.0, math.inf), Bounds(0.0, 6.0)
 

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.prune.cost import Macs
 from edgekit.prune.onnx import surgery
 from edgekit.prune.onnx.analysis import analyze
 from edgekit.prune.onnx.execute import answers, distance
@@ -19,7 +18,8 @@ from edgekit.prune.onnx.network import Network, read
 from edgekit.prune.onnx.relevance import Relevance
 from edgekit.prune.onnx.walk import walk
 from edgekit.prune.onnx.windows import window_of
-from edgekit.prune.selection import select
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import select
 
 
 def smooth_samples(network: Network, count: int, seed: int = 5) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import pytest
 from test_onnx_stage import prepared, run
 
 from edgekit.convert.onnx_file import from_onnx
-from edgekit.prune.channel_graph import ChannelGraph
+from edgekit.prune.channels.graph import ChannelGraph
 from edgekit.prune.latency.aim import predicted_speedup
 from edgekit.prune.latency.costs import COSTS, cost_named
 from edgekit.prune.latency.grid import all_points, grid_of
@@ -96,6 +96,19 @@ def test_a_speedup_is_reached_by_prediction_in_steps_that_save_time(tmp_path: Pa
     assert all(after % TILE == 0 for _, _, after in facts["widths"])
     cost, _ = cost_named("latency", graph, [file])
     assert predicted_speedup(cost, graph, graph.all_kept()) == pytest.approx(1.0)
+
+
+def test_a_speedup_that_the_network_has_already_cuts_nothing(tmp_path: Path) -> None:
+    model = prepared(tmp_path / "m", "chain")
+    g = cut_graphs.Graph()
+    x = g.block(g.block(g.block("image", 3, 48, "first"), 48, 64, "second"), 64, 40, "third")
+    graph = analyzed(g.model(cut_graphs.pooled(g, x, 40)), model.parent)
+    facts = run(
+        model, tmp_path / "out", costs=[costs(graph, tmp_path)], speedup=0.9, keep_macs="auto", cost="latency",
+        round_to="auto",
+    )  # fmt: skip
+    assert facts["macs_after"] == facts["macs_before"]
+    assert "as fast as the budget asks, as it is" in facts["notes"][-1]
 
 
 def test_without_times_the_choice_is_by_multiply_accumulates_and_that_is_said(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import cut_graphs
 import numpy as np
 import pytest
 
-from edgekit.prune.cost import Macs
 from edgekit.prune.onnx import surgery
 from edgekit.prune.onnx.analysis import analyze
 from edgekit.prune.onnx.execute import answers, difference
 from edgekit.prune.onnx.network import read
-from edgekit.prune.selection import select
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import select
 
 EXACT = 1e-5
 CUT = {  # the layers whose channels may go, and those that stay

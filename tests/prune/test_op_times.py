@@ -16,8 +16,7 @@ from edgekit.devices.local import LocalDevice
 from edgekit.profile.latency import Job
 from edgekit.profile.latency import measure as measure_files
 from edgekit.profile.schedule import Settings
-from edgekit.prune.cost import Macs
-from edgekit.prune.graph import analyze
+from edgekit.prune.keras.graph import analyze
 from edgekit.prune.latency import cache, onnx_model, tflite_model
 from edgekit.prune.latency.aim import largest_share_for, predicted_ms, predicted_speedup
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
@@ -29,8 +28,9 @@ from edgekit.prune.latency.ops import ops_of
 from edgekit.prune.latency.shapes import Op, OpShape
 from edgekit.prune.latency.table import Place, Table
 from edgekit.prune.latency.tables import place_of, table_of
-from edgekit.prune.ledger import Ledger, total
-from edgekit.prune.selection import Selection, select
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import Selection, select
+from edgekit.prune.selection.ledger import Ledger, total
 from edgekit.runtimes import litert, ort
 from edgekit.runtimes.agent import synthetic_inputs
 

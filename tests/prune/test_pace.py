@@ -10,7 +10,7 @@ import pytest
 
 from edgekit.artifact import TensorSpec
 from edgekit.dataset import Boxes, Dataset, Preprocess
-from edgekit.prune import pace
+from edgekit.prune.recovery import pace
 
 PLAIN = Preprocess(None, "rgb", (0.0,), (1.0,))
 

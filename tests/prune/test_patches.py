@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edgekit.prune.patches import window_of
+from edgekit.prune.repair.patches import window_of
 
 pytestmark = pytest.mark.slow
 

@@ -13,16 +13,16 @@ import pytest
 import tensorflow as tf
 
 from edgekit.errors import StageError
-from edgekit.prune.batches import Lesson
-from edgekit.prune.cost import Macs
-from edgekit.prune.distillation import Distillation
-from edgekit.prune.functional import weight_array
-from edgekit.prune.graph import analyze
-from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.recovery import RecoverySettings, recover
-from edgekit.prune.selection import select
-from edgekit.prune.signature import as_tensors, predict
-from edgekit.prune.surgery import prune
+from edgekit.prune.keras.functional import weight_array
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.importance import IMPORTANCE
+from edgekit.prune.keras.signature import as_tensors, predict
+from edgekit.prune.keras.surgery import prune
+from edgekit.prune.recovery.batches import Lesson
+from edgekit.prune.recovery.distillation import Distillation
+from edgekit.prune.recovery.training import RecoverySettings, recover
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import select
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@ import numpy as np
 import prune_graphs
 import pytest
 
-from edgekit.prune.cost import Macs
-from edgekit.prune.graph import analyze
-from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.selection import select
+from edgekit.prune.keras.graph import analyze
+from edgekit.prune.keras.importance import IMPORTANCE
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import select
 
 pytestmark = pytest.mark.slow
 

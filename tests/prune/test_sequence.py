@@ -11,16 +11,16 @@ import pytest
 import sequence_graphs
 
 from edgekit import keras_io
-from edgekit.prune.cost import Macs
-from edgekit.prune.functional import weight_array
-from edgekit.prune.graph import ChannelGraph, analyze
-from edgekit.prune.importance import IMPORTANCE, taylor
+from edgekit.prune.keras.functional import weight_array
+from edgekit.prune.keras.graph import ChannelGraph, analyze
+from edgekit.prune.keras.importance import IMPORTANCE, taylor
+from edgekit.prune.keras.masked_norm import normalize_over
+from edgekit.prune.keras.signature import as_tensors, call, predict
+from edgekit.prune.keras.surgery import prune, verify_exact
 from edgekit.prune.latency.ops import ops_of
-from edgekit.prune.least_squares import RefitSettings, refit
-from edgekit.prune.masked_norm import normalize_over
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import as_tensors, call, predict
-from edgekit.prune.surgery import prune, verify_exact
+from edgekit.prune.repair.least_squares import RefitSettings, refit
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import Selection, select
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,9 +8,9 @@ import prune_graphs
 import pytest
 from keras import layers as L
 
-from edgekit.prune.functional import operations, weight_array
-from edgekit.prune.signature import predict
-from edgekit.prune.sparsity import masks
+from edgekit.prune.keras.functional import operations, weight_array
+from edgekit.prune.keras.signature import predict
+from edgekit.prune.thinning.sparsity import masks
 
 pytestmark = pytest.mark.slow
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ def network(width: int, outputs: int = 10) -> keras.Model:
     return keras.Model(image, keras.layers.Dense(outputs, activation="softmax", name="classes")(x))
 
 
-def taught(folder: Path, student: Path | None, teacher: Path | None) -> dict[str, Any]:
-    """Run the stage on unlabelled samples in a process of its own."""
-    samples = np.random.default_rng(0).random((24, 12, 12, 3), np.float32)
+def taught(
+    folder: Path, student: Path | None, teacher: Path | None, count: int = 24, **settings: Any
+) -> dict[str, Any]:
+    """Run the stage on ``count`` unlabelled samples in a process of its own."""
+    samples = np.random.default_rng(0).random((count, 12, 12, 3), np.float32)
     np.savez(folder / "samples.npz", x=samples)
     for name in ("out", "work"):
         (folder / name).mkdir()
@@ -41,7 +44,8 @@ def taught(folder: Path, student: Path | None, teacher: Path | None) -> dict[str
          "dataset": {"kind": "npz", "path": folder / "samples.npz", "labels": None, "classes": [],
                      "preprocess": IDENTITY},
          "task": TaskTable(kind="classification").model_dump(mode="json"), "teacher": teacher, "student": student,
-         "costs": [], "precisions": ["float32"], "settings": table.model_dump(mode="json") | {"control": False},
+         "costs": [], "precisions": ["float32"],
+         "settings": table.model_dump(mode="json") | {"control": False} | settings,
          "aim": {"accuracy_drop": 100.0, "speedup": None, "latency_ms": None, "slack": 1.5}},
         folder / "out", lambda done, text: None, label="prune",
     )  # fmt: skip
@@ -79,3 +83,21 @@ def test_without_labels_the_amount_is_found_by_agreement_with_the_model(folder: 
     assert found["chosen"].startswith("keep-")
     amounts = [item["macs"] for item in found["tried"]]
     assert len(set(amounts)) == len(amounts) >= 2  # no share is trained that leaves what another left
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "why"),
+    [
+        (24, {"min_channels": 64}, r"No channel of this model can be cut .* of 'conv_64', are 64"),
+        (8, {}, "too few samples to hold any apart"),
+    ],
+    ids=["too-narrow", "few-samples"],
+)
+def test_where_no_amount_can_be_searched_for_the_model_goes_on_as_it_is(
+    count: int, settings: dict[str, Any], why: str, folder: Path
+) -> None:
+    found = taught(folder, None, None, count, **settings)
+    assert (folder / "out/pruned.keras").read_bytes() == (folder / "model.keras").read_bytes()
+    assert found["macs_after"] == found["macs_before"] > 0
+    assert found["tried"] == []
+    assert re.search(why, found["notes"][-1])

@@ -10,13 +10,13 @@ import numpy as np
 import prune_graphs
 import pytest
 
-from edgekit.prune.cost import Macs
-from edgekit.prune.functional import weight_array
-from edgekit.prune.graph import ChannelGraph, analyze
-from edgekit.prune.importance import IMPORTANCE
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.signature import input_names, output_names, output_shapes, predict
-from edgekit.prune.surgery import prune, verify_exact, zeroed
+from edgekit.prune.keras.functional import weight_array
+from edgekit.prune.keras.graph import ChannelGraph, analyze
+from edgekit.prune.keras.importance import IMPORTANCE
+from edgekit.prune.keras.signature import input_names, output_names, output_shapes, predict
+from edgekit.prune.keras.surgery import prune, verify_exact, zeroed
+from edgekit.prune.selection.cost import Macs
+from edgekit.prune.selection.greedy import Selection, select
 
 pytestmark = [
     pytest.mark.slow,

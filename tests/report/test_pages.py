@@ -8,53 +8,20 @@ import html as std_html
 import random
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from importlib import import_module
 from xml.etree import ElementTree
 
 import pytest
-from pydantic import ValidationError
+from parsed_page import Page
 from report_example import answers_differ, boxes_differ, diagnosis, example, latency, variant, with_speedups
 
 from edgekit.profile.verdict import Budget, judge
 from edgekit.report import FORMATS, diagnosis_page, figures, html, markdown, raw_data
 from edgekit.report.charts.layers import layers
-from edgekit.report.layers_section import layers_section
-from edgekit.report.precision_section import blocks, precision_map, summary
-from edgekit.report.samples_section import samples_section
 from edgekit.report.schema import PlannedOp, Report, SparseFile, TargetReport
 
 HOSTILE = "<script>alert('x')</script> \"&amp;\" | `a` $style"
 SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
-VOID = {"meta", "br", "hr"}
-
-
-class Page(HTMLParser):
-    """Collect the text and the elements, and check that every element is closed where it was opened."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def hostile() -> Report:
@@ -320,141 +287,6 @@ def test_a_report_without_targets_is_no_success() -> None:
     report = example().model_copy(update={"targets": [], "failures": []})
     assert "Failed" in html.render(report)
     assert markdown.render(report)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(999, "999 bytes"), (602_000, "602 kB"), (4_936_000, "4.94 MB"), (49_360_000, "49.4 MB")],
-)
-def test_sizes_are_decimal(value: int, text: str) -> None:
-    assert figures.size(value).replace("\u00a0", " ") == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0 %"), (5e-5, "< 0.01 %"), (0.0031, "0.31 %"), (0.052, "5.2 %"), (0.47, "47 %"), (None, "unknown")],
-)
-def test_percent(value: float | None, text: str) -> None:
-    assert figures.percent(value).replace("\u00a0", " ") == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0123, "0.012 ms"), (2.906, "2.91 ms"), (18.27, "18.3 ms"), (250.4, "250 ms")]
-)
-def test_milliseconds(value: float, text: str) -> None:
-    assert figures.milliseconds(value).replace("\u00a0", " ") == text
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance, WCAG 2.2."""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_colours_have_contrast(scheme: int) -> None:
-    style = html.render(example()).partition("<style>")[2]
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", style.split(":root {")[scheme + 1].partition("}")[0]))
-    text = [(name, ground) for name in ("ink", "soft", "ship", "drop") for ground in ("ground", "surface")]
-    text += [("soft", "grid")] + [(name, f"{name}-ground") for name in ("good", "warn", "bad")]
-    graphics = [(name, "surface") for name in ("base", "kept", "ship", "drop")]
-    for pairs, least in ((text, 4.5), (graphics, 3.0)):  # WCAG 2.2, 1.4.3 and 1.4.11
-        for front, back in pairs:
-            light, dark = sorted((luminance(colours[front]), luminance(colours[back])), reverse=True)
-            assert (light + 0.05) / (dark + 0.05) >= least, (front, back)
-
-
-def planned(count: int, exceptions: int = 2) -> list[PlannedOp]:
-    """``count`` ops in blocks of seven; the last ones are float."""
-    return [
-        PlannedOp(
-            name=f"block{index // 7}_conv{index}", kind="CONV_2D", macs=1000 * (index % 7),
-            precision="float32" if index >= count - exceptions else "int8",
-            reason="output decoding" if index >= count - exceptions else "",
-        )
-        for index in range(count)
-    ]  # fmt: skip
-
-
-def with_planned(ops: list[PlannedOp]) -> TargetReport:
-    target = example().targets[0]
-    rows = [row.model_copy(update={"planned": ops if row.name == "pruned-int8" else []}) for row in target.variants]
-    return target.model_copy(update={"variants": rows})
-
-
-@pytest.mark.parametrize("count", [1, 10, 1000, 5000])
-def test_the_precision_map_holds_every_op_of_small_and_large_networks(count: int) -> None:
-    made = precision_map(with_planned(planned(count, exceptions=min(2, count - 1))))
-    assert made is not None
-    cells = [a for tag, a in Page(made).elements if tag == "i" and "title" in a]
-    assert len(made) < 200_000
-    if count <= 600:
-        assert len(cells) == count
-    else:  # neighbours that are alike share a cell, and it says how many they are
-        single = sum(" ops, " not in (a["title"] or "") for a in cells)
-        together = [int((a["title"] or "").split()[0]) for a in cells if " ops, " in (a["title"] or "")]
-        assert single + sum(together) == count
-    if count > 2:
-        assert "output decoding" in Page(made).text
-        assert sum(a["class"] == "p-float32" for a in cells) >= 1
-
-
-def test_the_precision_map_counts_work_and_never_rounds_to_all_of_it() -> None:
-    ops = [PlannedOp(name="a_1", kind="Conv", precision="int8", macs=10**9)]
-    ops.append(PlannedOp(name="b_1", kind="Conv", precision="float32", macs=1))
-    assert summary(ops).replace("\u00a0", " ") == (
-        "1 of 2 ops int8 with 99.99 % of the multiply-accumulates; "
-        "1 of 2 ops float32 with 0.01 % of the multiply-accumulates."
-    )
-
-
-def test_blocks_follow_the_names_of_layers() -> None:
-    names = ["Transpose_0", "stem_1", "stem_relu_1", "low_a_1", "low_b_1", "low_c_1", "Resize_9", "neck_a", "neck_b"]
-    ops = [PlannedOp(name=name, kind="Conv", precision="int8") for name in names]
-    assert [(name, len(members)) for name, members in blocks(ops)] == [("stem", 3), ("low", 4), ("neck", 2)]
-    torch = [
-        PlannedOp(name=f"/model.{i // 4}/cv{i % 4}/Conv_output_0", kind="Conv", precision="int8") for i in range(24)
-    ]
-    assert len(blocks(torch)) == 6
-
-
-def test_samples_say_who_finds_what() -> None:
-    page = Page(html.render(example()))
-    assert "differently on 7 of 500 test samples: float32 alone gets 5 labels right, pruned-int8 alone 2" in page.text
-    labels = [a.get("aria-label") for tag, a in page.elements if tag == "svg"]
-    assert "0068.jpg, float32: 7 0.91, 1 0.62 (alone)" in labels
-    assert "0068.jpg, pruned-int8: 7 0.91" in labels
-    assert "test.npz[7] (51 %)" in page.text
-    pictures = [a["href"] for tag, a in page.elements if tag == "image"]
-    assert len(pictures) == 3  # each is embedded once, and used again
-
-
-def test_the_noise_of_layers_is_drawn_where_nobody_had_to_diagnose() -> None:
-    target = example().targets[0]
-    made = layers_section(target)
-    assert made is not None
-    page = Page(made)
-    assert "What int8 does to each layer of pruned-int8" in page.text
-    assert len([tag for tag, _ in page.elements if tag == "circle"]) == 11
-    assert page.text.index("boxes CONV_2D 21.0 dB") < page.text.index("block10_relu CONV_2D 34.0 dB")
-    bare = [row.model_copy(update={"layers": []}) for row in target.variants]
-    assert layers_section(target.model_copy(update={"variants": bare})) is None
-
-
-def test_samples_that_are_no_images_are_a_table() -> None:
-    target = example().targets[0]
-    rows = [row.model_copy(update={"disagreements": None}) for row in target.variants]
-    rows[-1] = rows[-1].model_copy(update={"disagreements": answers_differ(picture="")})
-    made = samples_section(target.model_copy(update={"variants": rows}), 0)
-    assert made is not None
-    assert "Pullover (49 %)" in Page(made).text
-    assert "<image" not in made
-
-
-def test_a_picture_can_only_be_a_picture() -> None:
-    with pytest.raises(ValidationError, match="picture"):
-        answers_differ(picture="javascript:alert(1)")
 
 
 def test_what_is_embedded_stays_below_a_limit_and_says_what_it_left_out() -> None:

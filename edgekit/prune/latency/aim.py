@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from edgekit.prune.amount import largest_share
-from edgekit.prune.channel_graph import BoolArray, ChannelGraph
-from edgekit.prune.cost import Cost
+from edgekit.prune.channels.graph import BoolArray, ChannelGraph
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
-from edgekit.prune.ledger import total
-from edgekit.prune.selection import Selection
+from edgekit.prune.selection.amount import largest_share
+from edgekit.prune.selection.cost import Cost
+from edgekit.prune.selection.greedy import Selection
+from edgekit.prune.selection.ledger import total
 
 _MARGIN = 1.05  # over the aim: what a prediction may be off
 
@@ -20,7 +20,8 @@ def largest_share_for(
 ) -> float | None:
     """Return the largest share that is predicted to reach ``aim["speedup"]`` (over float) and ``aim["latency_ms"]``.
 
-    None without these aims, and where nothing can be predicted. ``choice``: what stays, for a share.
+    1 where the whole network does; None without these aims, and where nothing can be predicted. ``choice``: what
+    stays, for a share.
     """
     whole = graph.all_kept()
     speedup = aim["speedup"] if predicted_speedup(cost, graph, whole) is not None else None
@@ -33,7 +34,7 @@ def largest_share_for(
         faster = speedup is None or (predicted_speedup(cost, graph, kept) or 0.0) >= speedup * _MARGIN
         return faster and (limit is None or (predicted_ms(cost, graph, kept) or math.inf) * _MARGIN <= limit)
 
-    return largest_share(reaches)
+    return 1.0 if reaches(1.0) else largest_share(reaches)
 
 
 def predicted_speedup(cost: Cost, graph: ChannelGraph, kept: BoolArray) -> float | None:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from edgekit.prune.channel_graph import ChannelGraph
-from edgekit.prune.cost import Part
+from edgekit.prune.channels.graph import ChannelGraph
 from edgekit.prune.latency.grid import Grid, grid_of
 from edgekit.prune.latency.ops import ops_of
 from edgekit.prune.latency.shapes import Op
 from edgekit.prune.latency.table import Table
-from edgekit.prune.ledger import total
+from edgekit.prune.selection.cost import Part
+from edgekit.prune.selection.ledger import total
 
 Price = Callable[[tuple[int, ...]], float]
 

@@ -10,14 +10,14 @@ from typing import Any
 from edgekit.devices import open_device
 from edgekit.errors import DeviceError
 from edgekit.progress import Progress
-from edgekit.prune.channel_graph import BoolArray, ChannelGraph
-from edgekit.prune.cost import COUNTED, Cost, Macs
+from edgekit.prune.channels.graph import BoolArray, ChannelGraph
 from edgekit.prune.latency.cost import MeanLatency, TableLatency
 from edgekit.prune.latency.grid import Grid, grid_of
 from edgekit.prune.latency.ops import ops_of
 from edgekit.prune.latency.table import Table
 from edgekit.prune.latency.tables import Found, place_of, table_of
-from edgekit.prune.ledger import total
+from edgekit.prune.selection.cost import COUNTED, Cost, Macs
+from edgekit.prune.selection.ledger import total
 
 COSTS = "costs.json"
 _SECONDS = 30.0  # for each place where nothing is known yet; the first round ends in any case

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgekit.prune.channel_graph import Operated
+from edgekit.prune.channels.graph import Operated
 from edgekit.prune.latency.shapes import Op, OpShape, Pair, Rule, Terms, by_macs, elementwise, plain, scaled, size_of
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from edgekit import keras_io
 from edgekit.progress import Progress
-from edgekit.prune.functional import as_functional
-from edgekit.prune.graph import analyze
+from edgekit.prune.keras.functional import as_functional
+from edgekit.prune.keras.graph import analyze
 from edgekit.prune.latency.costs import time_ops
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.prune.channel_graph import ChannelGraph
+from edgekit.prune.channels.graph import ChannelGraph
 from edgekit.prune.latency import keras_ops, onnx_ops
 from edgekit.prune.latency.shapes import Op
 from edgekit.prune.onnx.network import Node

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgekit.prune.channel_graph import Flowing, MacTerm, Operated
-from edgekit.prune.channels import IntArray
+from edgekit.prune.channels.coupling import IntArray
+from edgekit.prune.channels.graph import Flowing, MacTerm, Operated
 
 Pair = tuple[int, int]
 Terms = tuple[MacTerm, ...]

@@ -5,12 +5,12 @@ Layers are nodes, known by name; a weight is a constant input of one. What no ru
 
 from __future__ import annotations
 
-from edgekit.prune.channel_graph import ChannelGraph
-from edgekit.prune.numbering import numbered
+from edgekit.prune.channels.graph import ChannelGraph
+from edgekit.prune.channels.numbering import numbered
+from edgekit.prune.channels.recorder import Flow, Recorder
 from edgekit.prune.onnx import rules_elementwise, rules_linear, rules_movement
 from edgekit.prune.onnx.call import NodeCall, NodeRule, default_axis, opaque
 from edgekit.prune.onnx.network import Network, Node
-from edgekit.prune.recorder import Flow, Recorder
 
 RULES: dict[str, NodeRule] = {**rules_elementwise.RULES, **rules_linear.RULES, **rules_movement.RULES}
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.prune.channels import IntArray
+from edgekit.prune.channels.coupling import IntArray
+from edgekit.prune.channels.recorder import Flow, Recorder, Shape
 from edgekit.prune.onnx.network import Array, Network, Node
-from edgekit.prune.recorder import Flow, Recorder, Shape
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.prune.linear_fit import Matrix
 from edgekit.prune.onnx.network import Network, Node
+from edgekit.prune.repair.linear_fit import Matrix
 
 Rows = npt.NDArray[np.float32]
 _ITERATIONS = 30

@@ -11,16 +11,16 @@ import numpy as np
 from edgekit.dataset import Dataset
 from edgekit.errors import StageError, UnsupportedError
 from edgekit.progress import Progress
-from edgekit.prune.channel_graph import ChannelGraph
-from edgekit.prune.cost import Cost, Macs
-from edgekit.prune.judging import PointsLost
-from edgekit.prune.limits import nothing_to_cut
+from edgekit.prune.channels.graph import ChannelGraph
+from edgekit.prune.judging.judge import PointsLost
+from edgekit.prune.judging.split import Split
 from edgekit.prune.onnx import surgery
 from edgekit.prune.onnx.execute import Arrays, answers, difference
 from edgekit.prune.onnx.least_squares import RefitSettings, refit
 from edgekit.prune.onnx.network import Network
-from edgekit.prune.selection import Selection, select
-from edgekit.prune.split import Split
+from edgekit.prune.selection.cost import Cost, Macs
+from edgekit.prune.selection.greedy import Selection, select
+from edgekit.prune.selection.limits import nothing_to_cut
 
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
 _ROUNDING, _LAYERS, _LARGEST_ECHO = 1e-6, 10.0, 1e-3  # noise on the inputs, how often layers add as much, the bound

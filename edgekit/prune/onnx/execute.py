@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from edgekit.errors import StageError
-from edgekit.prune.detections import find_detections
+from edgekit.prune.recovery.detections import find_detections
 from edgekit.runtimes.ort import session_options
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -5,19 +5,19 @@ Every method returns (units,) float64, larger is more important.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.prune.channel_graph import Block, ChannelGraph, WeightAxis
-from edgekit.prune.channels import IntArray
+from edgekit.prune.channels.coupling import IntArray
+from edgekit.prune.channels.graph import Block, ChannelGraph, WeightAxis
 from edgekit.prune.onnx.execute import Arrays, answers, distance
 from edgekit.prune.onnx.least_squares import sums
 from edgekit.prune.onnx.network import Array, Network, Node, runnable
 from edgekit.prune.onnx.walk import Values, walk
+from edgekit.prune.selection.calibration import calibrated, measured_ends
 
 Matrix = npt.NDArray[np.float64]
 Method = Callable[[Network, ChannelGraph, Arrays, int], Matrix]
@@ -25,7 +25,6 @@ _MOST_FEATURES = 1024  # channels that one layer reads; above, correlations are 
 _RIDGE = 1e-3  # of the mean variance
 _POSITIONS = 64  # per sample
 _MEASURED_SAMPLES = 32
-_MEASURED_SHARES = (0.25, 0.5, 0.75)  # of a block
 
 
 def reconstruction(network: Network, graph: ChannelGraph, inputs: Arrays, seed: int) -> Matrix:
@@ -44,23 +43,10 @@ def reconstruction(network: Network, graph: ChannelGraph, inputs: Arrays, seed: 
     for block in graph.blocks:
         reading = [reader for reader in readers if reader.reads(block)]
         order, costs = _eliminate(block, [reader.copy() for reader in reading])
-        ends = sorted({math.ceil(share * len(order)) for share in _MEASURED_SHARES})
+        ends = measured_ends(len(order))
         measured = [distance(expected, answers(_without(network, reading, order[:end]), few)) for end in ends]
-        scores[order] = _calibrated(costs, ends, measured)
+        scores[order] = calibrated(costs, ends, measured)
     return scores
-
-
-def _calibrated(costs: Matrix, ends: list[int], measured: list[float]) -> Matrix:
-    """Scale costs so that they add up to what was measured at each of ``ends``; they never fall along the order."""
-    scaled, start, before, factor = costs.copy(), 0, 0.0, 0.0
-    for end, now in zip(ends, measured, strict=True):
-        estimate = float(np.sum(costs[start:end]))
-        if math.isfinite(now) and estimate > 0:
-            factor = max(now - before, 0.0) / estimate
-        scaled[start:end] *= factor
-        start, before = end, now
-    scaled[start:] *= factor
-    return np.asarray(np.maximum.accumulate(scaled) * (1.0 + 1e-9 * np.arange(len(costs))), np.float64)
 
 
 def _without(network: Network, readers: list[_Reader], gone: IntArray) -> bytes:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgekit.prune.channel_graph import BoolArray
-from edgekit.prune.linear_fit import ROWS, Matrix, Moments, damped_fit
+from edgekit.prune.channels.graph import BoolArray
 from edgekit.prune.onnx.clipped import Bounds, Rows, Seen, clipped_fit, rows_affordable
 from edgekit.prune.onnx.network import Array, Network, Node
 from edgekit.prune.onnx.relevance import Weights
 from edgekit.prune.onnx.windows import IntArray, Window
+from edgekit.prune.repair.linear_fit import ROWS, Matrix, Moments, damped_fit
 
 _ROWS_PER_FEATURE = 96  # a quarter of it lost 0.4 to 0.8 points more on a network of 100,000 parameters
 _LEAST_ROWS = 4096

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgekit.prune.channel_graph import BoolArray, ChannelGraph, stays
-from edgekit.prune.linear_fit import MOST_FEATURES
+from edgekit.prune.channels.graph import BoolArray, ChannelGraph, stays
 from edgekit.prune.onnx.clipped import Bounds, bounds_behind
 from edgekit.prune.onnx.execute import Arrays, answers, distance
 from edgekit.prune.onnx.layer_fit import Layer, at_kept
@@ -17,7 +16,8 @@ from edgekit.prune.onnx.network import Network, Node, read, runnable, written
 from edgekit.prune.onnx.relevance import Relevance
 from edgekit.prune.onnx.walk import Values, bytes_each, walk
 from edgekit.prune.onnx.windows import Window, window_of
-from edgekit.prune.selection import Selection
+from edgekit.prune.repair.linear_fit import MOST_FEATURES
+from edgekit.prune.selection.greedy import Selection
 
 
 @dataclass(frozen=True)

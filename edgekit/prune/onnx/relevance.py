@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.prune.detections import find_detections
 from edgekit.prune.onnx.execute import Arrays
 from edgekit.prune.onnx.network import Network
+from edgekit.prune.recovery.detections import find_detections
 
 Weights = npt.NDArray[np.float32]
 _REACH = 2  # cells around one that sees something, whose features it is made of

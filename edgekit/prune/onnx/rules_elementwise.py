@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgekit.prune.channels import IntArray
+from edgekit.prune.channels.coupling import IntArray
+from edgekit.prune.channels.recorder import Flow, Shape
 from edgekit.prune.onnx.call import NodeCall, NodeRule, default_axis, opaque, passes
-from edgekit.prune.recorder import Flow, Shape
 
 
 def couples(call: NodeCall) -> list[Flow]:

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from edgekit.prune.channels import IntArray
+from edgekit.prune.channels.coupling import IntArray
+from edgekit.prune.channels.recorder import Flow
 from edgekit.prune.onnx.call import NodeCall, NodeRule, opaque, passes
-from edgekit.prune.recorder import Flow
 
 _SMALL_GROUP = 8  # channels; fewer could not be thinned out to widths that runtimes like
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgekit.prune.channels.recorder import Flow
+from edgekit.prune.channels.reshape import follow
 from edgekit.prune.onnx.call import NodeCall, NodeRule, opaque, passes
-from edgekit.prune.recorder import Flow
-from edgekit.prune.reshape import follow
 
 
 def _concatenate(call: NodeCall) -> list[Flow]:

@@ -14,6 +14,7 @@ from edgekit.artifact import TensorSpec
 from edgekit.convert.onnx_file import from_onnx
 from edgekit.dataset import Preprocess, open_dataset
 from edgekit.progress import Progress
+from edgekit.prune.judging.split import Split
 from edgekit.prune.latency.costs import cost_named, predictions
 from edgekit.prune.onnx.analysis import analyze
 from edgekit.prune.onnx.cutter import Cut, Cutter, Judge
@@ -21,8 +22,7 @@ from edgekit.prune.onnx.execute import answers
 from edgekit.prune.onnx.importance import IMPORTANCE
 from edgekit.prune.onnx.network import Network, read
 from edgekit.prune.onnx.walk import bytes_each
-from edgekit.prune.search import Search, best
-from edgekit.prune.split import Split
+from edgekit.prune.selection.search import Search, best
 
 MODEL = "pruned.onnx"
 _RANKING_SAMPLES, _LEAST_RANKING = 192, 16
@@ -112,16 +112,12 @@ def _found(cutter: Cutter, aim: dict[str, Any], progress: Progress) -> _Found:
     settings, allowed = cutter.settings, aim["accuracy_drop"]
     amounts = Search(cutter.graph, cutter.cost, cutter.choice, cutter.cut)
     keep = amounts.given(settings, aim)
+    if why := amounts.idle(keep, settings, judged=cutter.judge is not None):
+        return _Found((), None, why)
     if keep is not None:
-        if settings["keep_macs"] == "auto" and cutter.choice(keep).macs_after >= cutter.graph.macs():
-            return _Found((), None, cutter.nothing_to_cut().message)
         made = cutter.cut(keep, progress)
         return _Found((made,), made)
-    if cutter.judge is None:
-        return _Found((), None, "Nothing was pruned: too few samples to hold any apart; give more, or keep_macs = 0.5.")
     found = amounts.by_accuracy(allowed, settings["minutes"], progress)
-    if not found:
-        return _Found((), None, cutter.nothing_to_cut().message)
     made = best(found, allowed)
     if made.drop_points is None or made.drop_points <= allowed:
         return _Found(found, made)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgekit.prune.channel_graph import BoolArray, ChannelGraph, ConfigField, WeightAxis, count_kept, stays
+from edgekit.prune.channels.graph import BoolArray, ChannelGraph, ConfigField, WeightAxis, count_kept, stays
 from edgekit.prune.onnx.network import Array, Network, written
 
 

@@ -1,0 +1,1 @@
+"""What networks lose, on samples held apart from training."""

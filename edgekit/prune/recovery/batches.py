@@ -1,0 +1,79 @@
+"""Draw the batches of an epoch: samples as they are, samples moved with their labels, and mixed ones without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.prune.keras.signature import Arrays, sample_count
+from edgekit.prune.recovery.augmentation import mix
+from edgekit.prune.recovery.label_augmentation import can_move, move
+from edgekit.prune.recovery.losses.teaching import Encode
+
+Ask = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Samples to learn from or to be judged by: inputs and truth by name, and how truth becomes a loss's labels."""
+
+    inputs: Arrays
+    truth: Arrays | None = None
+    encode: Encode = dict
+
+    @property
+    def labels(self) -> Arrays | None:
+        return None if self.truth is None else self.encode(self.truth)
+
+    def part(self, chosen: npt.NDArray[Any]) -> Lesson:
+        """Return the samples of these numbers."""
+        truth = None if self.truth is None else _rows(self.truth, chosen)
+        return Lesson(_rows(self.inputs, chosen), truth, self.encode)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How the samples of a lesson come to the student.
+
+    taught: the teacher's outputs for all of them. ask_teacher: its outputs for new images. mixed_share: of the
+    steps. moved_share: of the others, where labels can move with the samples. symmetric: what is mirrored left to
+    right keeps its labels.
+    """
+
+    lesson: Lesson
+    taught: Arrays
+    size: int
+    ask_teacher: Ask
+    mixed_share: float = 0.0
+    moved_share: float = 0.0
+    symmetric: bool = False
+
+    def epoch(self, generator: np.random.Generator) -> Iterator[dict[str, Arrays]]:
+        """Yield full batches in random order, each of "inputs", "taught" and "labels" (empty without a label)."""
+        samples = sample_count(self.lesson.inputs)
+        order = generator.permutation(samples)[: samples // self.size * self.size]
+        for chosen in order.reshape(-1, self.size):
+            part = self.lesson.part(chosen)
+            if generator.random() < self.mixed_share:
+                mixed = Lesson(mix(part.inputs, generator))
+                yield _parts(mixed, self.ask_teacher(mixed.inputs))
+            elif part.truth and self._moves(part.inputs, part.truth, generator):
+                moved = Lesson(*move(part.inputs, part.truth, generator, symmetric=self.symmetric), part.encode)
+                yield _parts(moved, self.ask_teacher(moved.inputs))
+            else:
+                yield _parts(part, _rows(self.taught, chosen))
+
+    def _moves(self, inputs: Arrays, truth: Arrays, generator: np.random.Generator) -> bool:
+        return bool(self.moved_share and can_move(inputs, truth) and generator.random() < self.moved_share)
+
+
+def _parts(lesson: Lesson, taught: Arrays) -> dict[str, Arrays]:
+    return {"inputs": lesson.inputs, "taught": taught, "labels": lesson.labels or {}}
+
+
+def _rows(arrays: Arrays, chosen: npt.NDArray[Any]) -> Arrays:
+    return {name: array[chosen] for name, array in arrays.items()}

@@ -1,0 +1,1 @@
+"""Repair a cut in closed form, without labels and without training."""

@@ -1,0 +1,1 @@
+"""Besides channels: layers as low-rank pairs, and single weights at zero."""
