@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from typing import Any
 
@@ -103,7 +104,7 @@ def variant(
         steps=steps,
         format=artifact_format,
         precision=precision,
-        sha256="ab" * 32,
+        sha256=hashlib.sha256(f"{name}.{artifact_format}".encode()).hexdigest(),
         size_bytes=size_bytes,
         accuracy=accuracy,
         latency=time,

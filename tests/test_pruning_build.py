@@ -35,7 +35,10 @@ def test_a_network_too_narrow_to_cut_ships_as_it_is_and_both_commands_say_so(tmp
     assert built.code == 0, built.err
     report = report_of(folder / "edgekit-build")
     assert (report["prune"]["tried"], report["prune"]["curve"]) == ([], [])
-    assert report["targets"][0]["shipped"] in ("", "float32")
+    target = report["targets"][0]
+    assert target["shipped"] == "float32"
+    cause = next(row["cause"] for row in target["variants"] if row["name"] == "pruned-float32")
+    assert cause == "the same file as float32, byte for byte"
     pruned = edgekit("prune", cwd=folder)
     for done in (built, pruned):
         assert done.code == 0, done.err

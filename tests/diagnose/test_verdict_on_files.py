@@ -16,6 +16,7 @@ from ai_edge_quantizer import quantizer, recipe
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from small_networks import Network
 
+from edgekit.artifact import digest
 from edgekit.profile import stage
 from edgekit.profile.verdict import Budget, judge
 from edgekit.report.schema import Accuracy, Latency, TargetReport, Variant
@@ -131,7 +132,7 @@ def _row(name: str, path: Path, found: dict[str, Any], float32: Path) -> Variant
     latency = found["measured"].get(name)
     return Variant(
         name=name, steps=[] if path == float32 else ["quantize"], format=path.suffix[1:], precision=name,
-        file=path.name, sha256="", size_bytes=path.stat().st_size, status="kept",
+        file=path.name, sha256=digest(path), size_bytes=path.stat().st_size, status="kept",
         accuracy=Accuracy(metric="top-1", value=0.9, samples=100, runtime="litert", runtime_version="2"),
         latency=Latency.model_validate(latency) if latency else None, latency_note=found["failed"].get(name, ""),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def row(
         "format": "tflite",
         "precision": precision,
         "file": f"{name}.tflite",
-        "sha256": "0" * 64,
+        "sha256": hashlib.sha256(name.encode()).hexdigest(),
         "size_bytes": int(size_mb * MB),
         "accuracy": scored(value) if isinstance(value, int | float) else value,
         "latency": latency,
@@ -276,6 +277,15 @@ def test_steps_are_rows_before_and_after() -> None:
 def test_a_missing_middle_row_joins_two_steps() -> None:
     steps = verdict(FLOAT, BOTH).steps
     assert [(s.step, s.before, s.after) for s in steps] == [("prune + quantize", "float32", "pruned-int8")]
+
+
+def test_the_same_file_under_another_name_never_ships_however_it_was_timed() -> None:
+    same = row("pruned-float32", 0.90, 8.0, 8, sha256=FLOAT.sha256)
+    quantized = row("pruned-int8", 0.898, 3.0, 2, sha256=INT8.sha256)
+    report = verdict(FLOAT, same, INT8, quantized)
+    assert report.shipped == "int8"
+    assert cause_of(report, same.name) == "the same file as float32, byte for byte"
+    assert cause_of(report, quantized.name) == "the same file as int8, byte for byte"
 
 
 def test_pruning_that_buys_nothing_over_int8_is_dropped_there() -> None:
