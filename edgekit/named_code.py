@@ -18,7 +18,7 @@ def run(path: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself is no module
         raise RecipeError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 

@@ -132,7 +132,7 @@ class Pruning:
                 "control": self.has_control,
                 "importance": self._importance(),
                 "moved_share": table.steps_moved,
-                "refit": self.onnx or not table.epochs if table.refit == "auto" else table.refit,
+                "refit": self._repaired_in_closed_form(),
             },
             "aim": self._aim(),
         }
@@ -147,6 +147,11 @@ class Pruning:
                 'Leave it out, which is "auto".',
             )
         return known[0] if wanted == "auto" else wanted
+
+    def _repaired_in_closed_form(self) -> bool:
+        """Say whether layers are solved for after the cut: what is trained afterwards comes out better without."""
+        wanted, trained = self.recipe.prune.refit, self.recipe.prune.epochs > 0 and not self.onnx
+        return not trained if wanted == "auto" else wanted
 
     def _aim(self) -> dict[str, Any]:
         """Return what an amount is searched for by; where the amount is given, budgets change nothing here."""

@@ -12,7 +12,6 @@ from typing import Any
 import keras
 
 from edgekit import keras_io
-from edgekit.errors import RecipeError
 from edgekit.progress import Progress
 from edgekit.prune.candidate import Candidate, Cutter, School, retrained
 from edgekit.prune.judging.held import Judge
@@ -22,7 +21,6 @@ from edgekit.prune.keras.importance import IMPORTANCE
 from edgekit.prune.keras.signature import Arrays
 from edgekit.prune.latency.costs import cost_named, predictions
 from edgekit.prune.schooling import Schooling, check_alike, load, paced
-from edgekit.prune.selection import amount
 from edgekit.prune.selection.search import Search, best
 from edgekit.prune.thinning.steps import Thinning
 
@@ -203,14 +201,8 @@ def _candidates(
     tell = _share(progress, start, (1 - start) / seeds, "")
     if keep is not None:
         found = [amounts.make(keep, tell)]
-    elif cutter.school.judge is None:
-        raise RecipeError(
-            'prune.keep_macs = "auto" judges amounts by samples held apart, and there are too few to hold any.',
-            "Give more samples in data.train or data.calibration, or a share: keep_macs = 0.5",
-        )
     else:
         found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], tell)
-        found = found or [amounts.make(amount.FIRST, tell)]  # which says that nothing can be cut
     chosen = best(found, aim["accuracy_drop"]) if len(found) > 1 else found[0]
     again = [
         cutter.candidate(

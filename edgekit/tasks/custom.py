@@ -96,5 +96,5 @@ class Custom:
     def _call(self, name: str, *arguments: Any) -> Any:
         try:
             return getattr(self.adapter, name)(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RecipeError(f"{name}() of {self.path} failed: {type(error).__name__}: {error}") from error

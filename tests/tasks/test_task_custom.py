@@ -61,8 +61,10 @@ def scored_by(adapter: Path) -> float:
     ("text", "message"),
     [
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
+        ("import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
         ("def decode(outputs): return {}", "has no function score_samples"),
         (ADAPTER.replace('{"positive"', '{}["positive"] or {"p"'), r"decode\(\) of .* failed: KeyError"),
+        (ADAPTER.replace("np.mean(", "exit("), r"score_samples\(\) of .* failed: SystemExit"),
         (ADAPTER.replace("np.mean(", "3 + np.mean("), "1 numbers of 0 to 1"),
     ],
 )

@@ -67,8 +67,8 @@ class Search(Generic[M]):
     def by_accuracy(self, allowed_points: float, minutes: float, progress: Progress) -> list[M]:
         """Bisect the amount until the border of the accuracy budget is known, or the time is over.
 
-        The time that counts is that of making the networks, so that a killed build decides as it would have. An
-        empty list where nothing can be cut (``idle``).
+        The time that counts is that of making the networks, so that a killed build decides as it would have. Only
+        where something can be cut (``idle``), so that one network is made at least.
         """
         found: list[M] = []
         cuts = {self.graph.macs()}  # of what was tried: near the ends, two shares may leave the same channels, or all
