@@ -53,18 +53,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "cli",
-            "cli_gate",
-            "cli_model",
-            "cli_options",
-            "cli_show",
-            "cli_trust",
             "console",
-            "console_device",
-            "console_diagnosis",
-            "console_page",
-            "console_gate",
-            "console_trust",
-            "console_inspection",
             "bug",
             "__main__",
         }
@@ -94,12 +83,7 @@ ON_THE_DEVICE.add("edgekit.bundle.runners.edgekit_run")
 LAZY = {
     "edgekit.build",
     "edgekit.bundle.runners.edgekit_run",  # runs where only one of its runtimes is
-    "edgekit.cli",
-    "edgekit.cli_gate",
-    "edgekit.cli_model",
-    "edgekit.cli_options",
-    "edgekit.cli_show",
-    "edgekit.cli_trust",
+    *(f"edgekit.cli.{name}" for name in ("app", "chain", "gate", "measuring", "model", "options", "show", "trust")),
     "edgekit.convert.stage",
     "edgekit.devices",
     "edgekit.finetune.stage",
@@ -110,7 +94,7 @@ LAZY = {
     "edgekit.worker",
 }
 # These answer a caller with whatever went wrong, in words; everything else raises again.
-ANSWERS_EVERY_ERROR = {"edgekit.cli", "edgekit.runtimes.agent"}
+ANSWERS_EVERY_ERROR = {"edgekit.cli.app", "edgekit.runtimes.agent"}
 # A device's runtime file, and the files that the recipe names.
 RUNS_NAMED_CODE = {"edgekit.runtimes.agent", "edgekit.named_code"}
 UNSAFE_ARGUMENTS = {"allow_pickle=True", "safe_mode=False", "shell=True"}

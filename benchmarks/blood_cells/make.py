@@ -1,7 +1,7 @@
 """Make what the benchmark builds on: the data scaled, and the trained detector.
 
 From the repository root: python -m benchmarks.blood_cells.make BCCD OUT (--help: epochs, batch, width, seed)
-Writes OUT/data and OUT/model.keras (OUT/width-W.keras for a narrower one).
+Writes OUT/data and OUT/model.keras (OUT/width-W-seed-S.keras for a narrower one).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from machines import require
 
-from edgekit.console_page import qr_code
+from edgekit.console.page import qr_code
 from edgekit.devices.browser_address import Address, by_hand, parse
 from edgekit.errors import DependencyError, DroppedError, RecipeError
 from edgekit.runtimes.web import WEB_RUNTIMES, assets

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli_options import JsonOption, RecipeOption, print_json
+from edgekit.cli.options import JsonOption, RecipeOption, print_json
 
 
 def targets(
@@ -16,13 +16,14 @@ def targets(
     as_json: JsonOption = False,
 ) -> None:
     """List the boards, phones and browsers edgekit knows."""
-    from edgekit import console, target
+    from edgekit import target
+    from edgekit.console.targets import show_targets
 
     found = [target.load(name)] if name else [target.load(item) for item in target.names()]
     if as_json:
         print_json([item.model_dump(mode="json", by_alias=True) for item in found])
     else:
-        console.show_targets(found, detailed=name is not None)
+        show_targets(found, detailed=name is not None)
 
 
 def devices(
@@ -31,18 +32,20 @@ def devices(
     as_json: JsonOption = False,
 ) -> None:
     """List what can be measured on now: this host, phones on adb, the browser, the recipe's [devices]."""
-    from edgekit import console, console_device, recipe
+    from edgekit import recipe
+    from edgekit.console.device import show_attached
+    from edgekit.console.live import waiting
     from edgekit.devices.attached import attached
 
     written = config / recipe.FILE_NAME if config.is_dir() else config
     named = list(recipe.load(config).devices.values()) if written.is_file() else []
-    with console.waiting("looking") as progress:
+    with waiting("looking") as progress:
         progress(0.0, "looking for devices")
         found = attached([*(address or []), *named])
     if as_json:
         print_json([item.as_json() for item in found])
     else:
-        console_device.show_attached(found)
+        show_attached(found)
 
 
 def report(
@@ -86,12 +89,12 @@ def report(
 
 def _serve(folder: Path, port: int | None) -> None:
     """Serve until Ctrl-C, which is how it is meant to end."""
-    from edgekit import console
+    from edgekit.console.live import waiting
     from edgekit.runs.find import Runs
     from edgekit.runs.server import RunsServer
 
     runs = Runs(folder)
-    with console.waiting("reading") as progress:
+    with waiting("reading") as progress:
         progress(0.0, f"looking for builds in {folder}")
         count = len(runs.all())
     with RunsServer(runs, port) as server:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from edgekit.console import distinct, show_slowest_ops, show_times
+from edgekit.console.measured import distinct, show_slowest_ops, show_times
 from edgekit.devices.attached import Attached
 from edgekit.report.device_section import agreement, energy, executors
 

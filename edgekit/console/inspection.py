@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgekit.console import show_notes
+from edgekit.console.plan import show_notes
 from edgekit.inspection import Inspection
 from edgekit.inspection.draft import Draft
 from edgekit.inspection.guess import Guess

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli_options import JsonOption, print_json
+from edgekit.cli.options import JsonOption, print_json
 from edgekit.errors import BudgetError, DependencyError
 
 
@@ -18,7 +18,8 @@ def env(as_json: JsonOption = False) -> None:
     """
     from dataclasses import asdict
 
-    from edgekit import console_trust, installed, provenance
+    from edgekit import installed, provenance
+    from edgekit.console.trust import show_environment
 
     machine, programs = provenance.environment(), installed.programs()
     needs = [*installed.needs("web"), *installed.onnx_converter_needs()]
@@ -26,7 +27,7 @@ def env(as_json: JsonOption = False) -> None:
         listed = [{**asdict(need), "fits": need.fits, "cure": need.cure} for need in needs]
         print_json({**machine.model_dump(), "needs": listed, "programs": programs})
     else:
-        console_trust.show_environment(machine, needs, programs)
+        show_environment(machine, needs, programs)
     if not all(need.fits for need in needs if not need.extra):
         raise typer.Exit(DependencyError.exit_code)
 
@@ -60,14 +61,14 @@ def verify(
     """
     from dataclasses import asdict
 
-    from edgekit import console_trust
+    from edgekit.console.trust import show_claims
     from edgekit.verify import verify as examine
 
     claims = examine(artifact, config)
     if as_json:
         print_json([asdict(claim) for claim in claims])
     else:
-        console_trust.show_claims(str(artifact), claims)
+        show_claims(str(artifact), claims)
     if any(claim.found == "broken" for claim in claims):
         raise typer.Exit(BudgetError.exit_code)
 

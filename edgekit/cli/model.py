@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli_options import CustomOption, JsonOption, ShapeOption, SignatureOption, TargetOption, print_json
+from edgekit.cli.options import CustomOption, JsonOption, ShapeOption, SignatureOption, TargetOption, print_json
 
 SourceArgument = Annotated[
     Path, typer.Argument(help="a trained model: .keras, .h5, .onnx, .tflite or a SavedModel folder")
@@ -23,17 +23,19 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model takes, gives and costs, and what each target makes of it; runs nothing out of the file."""
-    from edgekit import console, console_inspection, inspection
+    from edgekit import inspection
     from edgekit import target as boards
+    from edgekit.console.inspection import show_inspection
+    from edgekit.console.live import waiting
     from edgekit.source import shapes
 
     chosen = [boards.load(name) for name in target or boards.names()]
-    with console.waiting("reading the model") as progress:
+    with waiting("reading the model") as progress:
         found = inspection.look(model, chosen, progress, signature, shapes.parse(shape or []), custom)
     if as_json:
         print_json(found.as_json())
     else:
-        console_inspection.show_inspection(found)
+        show_inspection(found)
 
 
 def init(
@@ -47,14 +49,16 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented recipe for a model: task, decoder and outputs are guessed, and the guess is explained."""
-    from edgekit import console, console_inspection, inspection
+    from edgekit import inspection
     from edgekit import target as boards
+    from edgekit.console.inspection import show_draft
+    from edgekit.console.live import waiting
     from edgekit.inspection import draft
     from edgekit.source import shapes
 
     chosen = [boards.load(name) for name in target or boards.names()]
     path = output / "edgekit.toml" if output.is_dir() else output
-    with console.waiting("reading the model") as progress:
+    with waiting("reading the model") as progress:
         found = inspection.look(model, chosen, progress, signature, shapes.parse(shape or []), custom)
     made = draft.draft(found, path, target or [], signature, custom)
     draft.write(made, path, force=force)
@@ -62,7 +66,7 @@ def init(
         task = found.as_json()["task"]
         print_json({"path": str(path), "task": task, "assumed": made.assumed, "fill_in": made.fill_in})
     else:
-        console_inspection.show_draft(found, made, path)
+        show_draft(found, made, path)
 
 
 COMMANDS = (inspect, init)

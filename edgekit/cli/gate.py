@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli_options import JsonOption, print_json
+from edgekit.cli.options import JsonOption, print_json
 
 if TYPE_CHECKING:
     from edgekit.gate.findings import CheckResult
@@ -45,7 +45,8 @@ def check(
 
     Exit codes: 0 passes, 2 the files are no runs or cannot be compared, 7 a violation, one line each.
     """
-    from edgekit import console_gate, recipe
+    from edgekit import recipe
+    from edgekit.console.gate import show_check
     from edgekit.gate.check import check as judge
     from edgekit.gate.where import located
     from edgekit.report.json import load
@@ -67,7 +68,7 @@ def check(
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        console_gate.show_check(result, everything=not quiet)
+        show_check(result, everything=not quiet)
     raise typer.Exit(result.exit_code)
 
 
@@ -82,7 +83,7 @@ def compare(
 
     It judges nothing: whether a run passes is what `edgekit check` says.
     """
-    from edgekit import console_gate
+    from edgekit.console.gate import show_comparison
     from edgekit.errors import RecipeError
     from edgekit.gate.compare import compare as side_by_side
     from edgekit.report.comparison import render
@@ -97,7 +98,7 @@ def compare(
     elif markdown:
         typer.echo(render(comparison), nl=False)
     else:
-        console_gate.show_comparison(comparison)
+        show_comparison(comparison)
 
 
 def _rendered(format: str, result: CheckResult, report: Report) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.console_device import over_time, show_runs
+from edgekit.console.device import over_time, show_runs
 from edgekit.single import how_long
 
 STATE = {
