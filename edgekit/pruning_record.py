@@ -8,8 +8,8 @@ from pathlib import Path
 from edgekit.artifact import digest
 from edgekit.build_folder import BuildFolder
 from edgekit.pipeline import Outcome
-from edgekit.plan_costs import COSTS
-from edgekit.plan_pruning import CURVE, PRUNE, PRUNED
+from edgekit.plan.costs import COSTS
+from edgekit.plan.pruning import CURVE, PRUNE, PRUNED
 from edgekit.prune.checkpointed import CURVE as NETWORKS
 from edgekit.prune.checkpointed import RECORD
 from edgekit.report import schema as data

@@ -102,7 +102,7 @@ def folders_keep_their_insides(modules: Modules) -> Iterator[str]:
         for target in _imports(module, modules) - SHARED.get(module.part, set()):
             if f"{target}.".split(".")[1] in closed:
                 yield f"{module.name} imports {target}, the inside of another folder"
-            if module.part in STAGES and target in HIDDEN_FROM_STAGES:
+            if module.part in STAGES and target.startswith(HIDDEN_FROM_STAGES):
                 yield f"{module.name} imports {target}: the plan gives a stage its parameters"
 
 

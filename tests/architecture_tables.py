@@ -11,8 +11,6 @@ LAYERS: tuple[frozenset[str], ...] = (
             "dataset",
             "target",
             "recipe",
-            "recipe_prune",
-            "recipe_table",
             "source",
             "keras_io",
             "named_code",
@@ -26,11 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "plan",
-            "plan_data",
-            "plan_float",
-            "plan_pruning",
             "pruning_record",
-            "plan_costs",
             "precision_map",
             "disagreements",
             "layer_noise",
@@ -76,7 +70,7 @@ SHARED = {
     "profile": {"edgekit.report.schema"},
     "report": {"edgekit.profile.gains", "edgekit.profile.wording"},
 }
-HIDDEN_FROM_STAGES = ("edgekit.target", "edgekit.recipe", "edgekit.recipe_prune")
+HIDDEN_FROM_STAGES = ("edgekit.target", "edgekit.recipe", "edgekit.recipe.prune")
 ON_THE_DEVICE = {f"edgekit.runtimes.{name}" for name in ("agent", "facts", "litert", "litert_ops", "ort", "ort_ops")}
 ON_THE_DEVICE.add("edgekit.bundle.runners.edgekit_run")
 # The lazy tables, and the child process that imports the one function it was asked for.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgekit import keras_io, worker
 from edgekit.recipe import TaskTable
-from edgekit.recipe_prune import PruneTable
+from edgekit.recipe.prune import PruneTable
 
 pytestmark = [
     pytest.mark.slow,

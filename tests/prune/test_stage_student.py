@@ -13,7 +13,7 @@ import pytest
 from edgekit import keras_io, worker
 from edgekit.errors import RecipeError
 from edgekit.recipe import TaskTable
-from edgekit.recipe_prune import PruneTable
+from edgekit.recipe.prune import PruneTable
 
 pytestmark = [
     pytest.mark.slow,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.plan_data import Data
-from edgekit.plan_pruning import PRUNED
+from edgekit.plan.data import Data
+from edgekit.plan.pruning import PRUNED
 from edgekit.recipe import Recipe
 from edgekit.steps import CONVERTED_BY, FORMAT_LIBRARIES, KERAS, NOT_MADE, READ_BY, BuildPlan, File, Ref, Step
 

@@ -1,31 +1,17 @@
-"""edgekit.toml: what the model is, what it is for, and what must hold.
-
-Every mistake in the file is reported at once, with its key and, for a misspelt one, "did you mean".
-"""
+"""The tables of edgekit.toml, but for ``[prune]``, the longest, and ``[check]``, which the report holds."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import re
-import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from edgekit.errors import RecipeError
-from edgekit.recipe_prune import PruneTable
-from edgekit.recipe_table import Finite, Positive, Table
-from edgekit.report.schema import CheckTable
-
-FILE_NAME = "edgekit.toml"
+from edgekit.recipe.table import Finite, Positive, Table
 
 TaskKind = Literal["detection", "classification", "generic", "custom"]
 DataKind = Literal["coco", "imagefolder", "npz"]
 Precision = Literal["float32", "float16", "int8", "int8-weights"]
-_TYPE_TAG = re.compile(r"^(constrained-|literal\[|int$|float$|str$)")  # how pydantic tells members of a union apart
 Pixels = Annotated[int, Field(ge=1)]
 
 
@@ -175,148 +161,3 @@ class TargetsTable(Table):
         if twice:
             raise ValueError(f"{twice[0]!r} is named twice")
         return self
-
-
-class Recipe(Table):
-    """What the user wrote. Paths are absolute once loaded."""
-
-    schema_: Literal[1] = Field(1, alias="schema")
-    model: ModelTable
-    task: TaskTable = TaskTable()
-    data: DataTable
-    preprocess: PreprocessTable = PreprocessTable()
-    budget: BudgetTable = BudgetTable()
-    prune: PruneTable = PruneTable()
-    quantize: QuantizeTable = QuantizeTable()
-    convert: ConvertTable = ConvertTable()
-    profile: ProfileTable = ProfileTable()
-    check: CheckTable = CheckTable()
-    targets: TargetsTable
-    devices: dict[str, str] = Field(
-        {}, description='address of the device that stands for a target, e.g. raspberry-pi-4 = "ssh://pi@board"'
-    )
-
-    @model_validator(mode="after")
-    def _zeros_stay(self) -> Recipe:
-        if self.prune.enabled and self.prune.sparsity and self.quantize.finetune:
-            raise ValueError("[quantize] finetune would train the zeros of [prune] sparsity away; leave one out")
-        return self
-
-    @model_validator(mode="after")
-    def _check_names_targets(self) -> Recipe:
-        names = self.targets.names
-        unknown = sorted(self.check.targets.keys() - set(names))
-        if unknown and not any(name.endswith(".toml") for name in names):  # such a file names its target itself
-            raise ValueError(f"[check.targets] {unknown[0]!r} is none of the recipe's targets: {', '.join(names)}")
-        return self
-
-
-def load(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
-    """Read a recipe; ``overrides`` maps dotted keys ("model.path") to values from the command line.
-
-    Raises RecipeError naming every unknown key, wrong type and contradiction.
-    """
-    path = path / FILE_NAME if path.is_dir() else path
-    try:
-        content = path.read_text(encoding="utf-8")
-        document = tomllib.loads(content)
-    except FileNotFoundError as error:
-        raise RecipeError(
-            f"There is no recipe at {path}.",
-            "Name one with -c FILE, or write it: every key and its default is in `edgekit schema recipe`.",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    for key, value in (overrides or {}).items():
-        table, _, name = key.partition(".")
-        written = document.setdefault(table, {})
-        if isinstance(written, dict):  # otherwise a mistake, reported below
-            written[name] = value
-    try:
-        recipe = Recipe.model_validate(document)
-    except ValidationError as error:
-        lines = _explain(error.errors())
-        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        raise RecipeError(
-            f"{path} has {count}:\n" + "\n".join(f"  {line}" for line in lines),
-            "Every key and its default: edgekit schema recipe",
-        ) from error
-    return _with_absolute_paths(recipe, path.parent.resolve())
-
-
-def fingerprint(recipe: Recipe) -> str:
-    """Return the sha256 of what the recipe says (not of where it lies)."""
-    return _sha256(recipe.model_dump_json(exclude={"data": True, "check": True, **_PLACES}))
-
-
-def making_fingerprint(recipe: Recipe) -> str:
-    """Return the sha256 of what decides the inside of an artifact: of the budgets those that searches aim at."""
-    tables: dict[str, Any] = dict.fromkeys(("task", "preprocess", "prune", "quantize", "convert"), True)
-    tables["model"] = {"signature", "shape"}
-    searches = recipe.prune.enabled and recipe.prune.keep_macs == "auto"
-    aims = {"accuracy_drop", "speedup", "latency_ms"} if searches else {"accuracy_drop"}
-    return _sha256(recipe.model_dump_json(include=tables | {"budget": aims}, exclude={**_PLACES}))
-
-
-_PLACES: dict[str, Any] = {  # known by their content
-    "model": {"path", "custom"},
-    "prune": {"teacher", "student", "checkpoint"},
-}
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _explain(items: Sequence[Any]) -> list[str]:
-    """Return a line for each mistake; a value that may be of several types breaks a rule of each."""
-    wrong: dict[tuple[Any, ...], list[Any]] = {}
-    for item in items:
-        place = tuple(part for part in item["loc"] if not _TYPE_TAG.search(str(part)))
-        wrong.setdefault(place, []).append(item)
-    return [_line(place, found) for place, found in wrong.items()]
-
-
-def _line(place: tuple[Any, ...], items: list[Any]) -> str:
-    where, item = ".".join(str(part) for part in place) or "the file", items[0]
-    if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(place[-1]), _siblings(place), n=1)
-        return f"{where}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
-    if item["type"] == "missing":
-        return f"{where}: is needed and missing"
-    found = item.get("input")
-    shown = "" if isinstance(found, dict) else f" (found {found!r})"
-    messages = [one["msg"].removeprefix("Value error, ") for one in items]
-    return f"{where}: {' or '.join(dict.fromkeys(messages))}{shown}"
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    table: type[BaseModel] = Recipe
-    for part in location[:-1]:
-        field = table.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        table = field.annotation
-    return [field.alias or name for name, field in table.model_fields.items()]
-
-
-def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
-    def absolute(table: Table) -> Any:
-        paths = {k: folder / v for k, v in table if isinstance(v, Path)}
-        return table.model_copy(update=paths)
-
-    names = tuple(
-        str(folder / name) if name.endswith(".toml") and not Path(name).is_absolute() else name
-        for name in recipe.targets.names
-    )
-    return recipe.model_copy(
-        update={
-            "model": absolute(recipe.model),
-            "task": absolute(recipe.task),
-            "data": absolute(recipe.data),
-            "prune": absolute(recipe.prune),
-            "targets": TargetsTable(names=names),
-        }
-    )

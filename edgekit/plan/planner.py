@@ -1,7 +1,4 @@
-"""What a build will do, as pure data: the steps, what each reads, and the rows of the report.
-
-Facts of targets become parameters here; a stage never sees a target. Steps that several targets share are one.
-"""
+"""The whole plan: which steps each target needs, and its rows."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ from typing import Any
 
 from edgekit.errors import RecipeError
 from edgekit.finetune.samples import LEAST
-from edgekit.plan_data import Data, given_shape
-from edgekit.plan_float import FloatGraphs, variant_of
-from edgekit.plan_pruning import PRUNE, PRUNED, Pruning
+from edgekit.plan.data import Data, given_shape
+from edgekit.plan.floats import FloatGraphs, variant_of
+from edgekit.plan.pruning import PRUNE, PRUNED, Pruning
 from edgekit.recipe import Recipe
 from edgekit.steps import FORMAT_LIBRARIES, KERAS, BuildPlan, Group, Ref, Refusal, Row, Step
 from edgekit.target import Output, Target

@@ -7,9 +7,9 @@ import pytest
 
 from edgekit import recipe
 from edgekit.errors import RecipeError
-from edgekit.recipe_prune import PruneTable
+from edgekit.recipe.prune import PruneTable
 
-SAMPLES = Path(__file__).parents[1] / "sample_models"
+SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 LEAST = """
 schema = 1

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgekit.recipe_table import Positive, Table
+from edgekit.recipe.table import Positive, Table
 
 _MANY_EPOCHS = 24  # moving gained about 2 points in 40 epochs of 245 photographs, and lost 0.9 in 10 of 150 scenes
 

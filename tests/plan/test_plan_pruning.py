@@ -8,7 +8,7 @@ from edgekit import recipe, target
 from edgekit.plan import plan
 from edgekit.steps import Step
 
-SAMPLE = Path(__file__).parents[1] / "sample_models" / "fashion_classifier" / "edgekit.toml"
+SAMPLE = Path(__file__).parents[2] / "sample_models" / "fashion_classifier" / "edgekit.toml"
 
 
 def steps(*targets: str, source: str = "keras", **overrides: object) -> dict[str, Step]:

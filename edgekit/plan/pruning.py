@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgekit.errors import RecipeError
-from edgekit.plan_costs import add_costs
-from edgekit.plan_data import Data
+from edgekit.plan.costs import add_costs
+from edgekit.plan.data import Data
 from edgekit.recipe import Recipe
 from edgekit.steps import FORMAT_LIBRARIES, KERAS, ONNX, BuildPlan, File, Ref, Row, Step
 from edgekit.target import Target
