@@ -9,15 +9,17 @@ from edgekit import pipeline, pruning_record
 from edgekit.build import Prepared, learned
 from edgekit.build_folder import BuildFolder
 from edgekit.errors import RecipeError
+from edgekit.report.schema import PruneSummary
 from edgekit.store import Store
 
 
 @dataclass(frozen=True)
 class Products:
-    """The files that were written, and what to know of them."""
+    """The files that were written, what to know of them, and what pruning came to."""
 
     files: list[Path]
     notes: list[str]
+    pruned: PruneSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def run(prepared: Prepared, folder: Path, observer: pipeline.Observer, stage: st
     product = _PRODUCTS[stage]
     with BuildFolder(folder) as place:
         if stage == "prune":
-            return Products(pruning_record.write_checkpoint(outcome, prepared.recipe.model.path, place), notes)
+            files = pruning_record.write_checkpoint(outcome, prepared.recipe.model.path, place)
+            return Products(files, notes, pruning_record.summary(outcome))
         for name, entry in outcome.entries.items():
             step = prepared.plan.steps[name]
             if step.function not in product.functions or step.preliminary:

@@ -23,6 +23,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = fashion(tmp_path_factory.mktemp("searched") / "fashion", SEARCHED)
     pruned = edgekit("prune", "-c", folder, "-o", folder / "out", timeout_s=400)
     assert pruned.code == 0, pruned.err
+    assert "Amounts judged by labels, against the control, on samples nothing learned" in " ".join(pruned.err.split())
     built = edgekit("build", "-c", folder, "-o", folder / "out", timeout_s=400)
     assert built.code in (0, 7), built.err
     assert "prune" in built.steps("reused")
@@ -75,6 +76,7 @@ def test_every_network_is_scored_and_timed_on_one_curve(searched: Path) -> None:
     assert "against latency of the float networks" in page
     assert "against the unpruned model trained as long" in page
     assert "Over 2 seeds" in page
+    assert "on average against controls of the same seeds" in page
 
 
 def test_a_finished_network_is_taken_without_training(searched: Path, tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def _one_stage(
     from edgekit import one_stage
     from edgekit.console.live import Live
     from edgekit.console.plan import show_notes, show_refusals
+    from edgekit.console.pruned import show_pruned
 
     prepared = one_stage.up_to(builder.prepare(config, overrides, target or []), stage)
     show_refusals(prepared.plan)
@@ -160,6 +161,8 @@ def _one_stage(
     else:
         for path in made.files:
             typer.echo(path)
+    if made.pruned and not as_json:
+        show_pruned(made.pruned)
     show_notes(made.notes)
     if prepared.plan.refusals:
         raise typer.Exit(UnsupportedError.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from edgekit.report import figures
 from edgekit.report.charts.curve import CONTROL, UNPRUNED, curve, short_name
@@ -20,7 +21,7 @@ def pruning(report: Report) -> Markup | None:
         return None
     picture = curve(prune)
     known = [
-        tag("div", facts(_facts(prune)), class_="panel"),
+        tag("div", facts(pruning_facts(prune)), class_="panel"),
         tag("div", low_rank_layers(prune.low_rank), class_="panel") if prune.low_rank else None,
         tag("div", _frozen(prune.frozen), class_="panel") if prune.frozen else None,
     ]
@@ -55,11 +56,15 @@ def pruning_sentence(prune: PruneSummary) -> str:
 
 def _spread(prune: PruneSummary, points: dict[str, CurvePoint]) -> str:
     keep = prune.chosen.partition("-seed-")[0]
-    same = [point.accuracy.value for name, point in points.items() if name.partition("-seed-")[0] == keep]
+    same = [point for name, point in points.items() if name.partition("-seed-")[0] == keep]
     if len(same) < 2:
         return ""
-    mean = 100 * sum(same) / len(same)
-    return f" Over {len(same)} seeds it scores {mean:.2f}, from {100 * min(same):.2f} to {100 * max(same):.2f}."
+    scores = [100 * point.accuracy.value for point in same]
+    text = f" Over {len(same)} seeds it scores {fmean(scores):.2f}, from {min(scores):.2f} to {max(scores):.2f}"
+    gaps = [point.against_control.points for point in same if point.against_control]
+    if len(gaps) == len(same):
+        text += f": {_signed(fmean(gaps))} points on average against controls of the same seeds"
+    return f"{text}."
 
 
 def _networks(prune: PruneSummary) -> Markup:
@@ -108,9 +113,10 @@ def _signed(drop: float) -> str:
     return figures.points(-drop)
 
 
-def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
+def pruning_facts(prune: PruneSummary) -> list[tuple[str, str]]:
+    """Return what was cut, by what, and what it was taught with, each under a title."""
     minutes = f", {prune.minutes:.1f} min" if prune.minutes else ""
-    rows: list[tuple[str, Child]] = [
+    rows = [
         ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
         ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
         *([("Channels chosen by", _chosen_by(prune))] if prune.cost else []),
@@ -123,7 +129,9 @@ def _facts(prune: PruneSummary) -> list[tuple[str, Child]]:
     rows += [("Repair before training", _repair(one)) for one in prune.tried if one.name == prune.chosen and one.refit]
     rows += thinned_facts(prune)
     if prune.judged_by:
-        rows.append(("Amounts judged by", f"{prune.judged_by}, on samples nothing learned from"))
+        lost = next((one.drop_points for one in prune.tried if one.name == prune.chosen), None)
+        text = "" if lost is None else f": {_signed(lost)} points"
+        rows.append(("Amounts judged by", f"{prune.judged_by}, on samples nothing learned from{text}"))
     if prune.control_minutes is not None:
         rows.append(("Control", f"the unpruned model, trained as long: {prune.control_minutes:.1f} min"))
     if prune.checkpoint:
