@@ -100,10 +100,10 @@ def test_a_network_pruned_from_another_model_is_refused(searched: Path, tmp_path
     record = json.loads((made / "pruned.json").read_text()) | {"source_sha256": "0" * 64}
     (folder / "prune" / "pruned.json").write_text(json.dumps(record))
     (folder / "prune" / "pruned.keras").write_bytes((made / "pruned.keras").read_bytes())
-    done = edgekit("build", "-c", folder, "-o", folder / "out", timeout_s=400)
+    done = edgekit("prune", "-c", folder, "-o", folder / "out")
     assert done.code == 2
     assert "was made of another model than model.keras" in done.err
     edit(folder, "'prune'", "'nowhere'")
-    done = edgekit("build", "-c", folder, "-o", folder / "out", timeout_s=400)
+    done = edgekit("prune", "-c", folder, "-o", folder / "out")
     assert done.code == 2
     assert "nowhere" in done.err
