@@ -32,6 +32,7 @@ MARK = "@edgekit "
 QUIT = b"quit"
 PARENT = "EDGEKIT_PARENT"  # environment: process id of a parent on the same machine
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.31 would write a device ID and report to its maker
 
 
 class Agent:

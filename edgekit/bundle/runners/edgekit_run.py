@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class Ort:
     """An .onnx file, on TensorRT or CUDA where this machine's ONNX Runtime has them."""
 
     def __init__(self, path: Path, about: dict[str, Any], threads: int) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.31 would write a device ID and report to its maker
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
