@@ -30,7 +30,7 @@ def from_onnx(path: Path, *, as_is: bool = False) -> bytes:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise StageError(f"{path.name} is not a valid ONNX file: {error}") from error
-    except MemoryError:
+    except (EdgekitError, MemoryError):
         raise
     except Exception as error:
         raise StageError(f"{path.name} cannot be read as ONNX: {error}") from error

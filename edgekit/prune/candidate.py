@@ -37,6 +37,7 @@ _NETWORK, _FACTS = "network.keras", "facts.json"
 class Candidate:
     """A recovered network and what is known of it. ``drop_points`` is None without held samples to judge by.
 
+    ``exactness_error`` is None where nothing was cut: for controls and a user's own student.
     ``thinned``: what was done besides cutting channels, as the report tells it.
     """
 
@@ -46,7 +47,7 @@ class Candidate:
     seed: int
     macs: int
     parameters: int
-    exactness_error: float
+    exactness_error: float | None
     epochs: int
     best_epoch: int
     seconds: float
@@ -163,7 +164,7 @@ def retrained(network: keras.Model, school: School, seed: int, progress: Progres
 
     def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
         taught = school.teach(network, seed, progress, checkpoint)
-        return network, {"macs": 0, "parameters": int(network.count_params()), "exactness_error": 0.0} | taught
+        return network, {"macs": 0, "parameters": int(network.count_params()), "exactness_error": None} | taught
 
     return _once(folder, make, name=folder.name, keep=1.0, seed=seed)
 

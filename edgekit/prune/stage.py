@@ -186,9 +186,9 @@ def _as_it_came(model: Path, out: Path, ready: Schooling, facts: dict[str, Any])
         "parameters_after": parameters,
         "recovery": "none: nothing was cut",
         "recovery_epochs": 0,
-        "exactness_error": 0.0,
+        "exactness_error": None,
         "tried": [],
-        "training_samples": ready.samples,
+        "training_samples": 0,
     }
 
 

@@ -58,7 +58,9 @@ class PruneSummary(Model):
     parameters_after: int
     recovery: str = Field(description="what it learned from")
     recovery_epochs: int
-    exactness_error: float = Field(description="pruned against zeroed original before recovery, relative")
+    exactness_error: float | None = Field(
+        description="pruned against zeroed original before recovery, relative; null where nothing was cut"
+    )
     frozen: list[str] = Field(default=[], description="layers left alone, with the reason")
     minutes: float = Field(default=0.0, description="of recovery, over everything that was tried")
     control_minutes: float | None = Field(default=None, description="of training the unpruned model as long")

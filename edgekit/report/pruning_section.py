@@ -115,17 +115,17 @@ def _signed(drop: float) -> str:
 
 def pruning_facts(prune: PruneSummary) -> list[tuple[str, str]]:
     """Return what was cut, by what, and what it was taught with, each under a title."""
-    minutes = f", {prune.minutes:.1f} min" if prune.minutes else ""
+    controls = sum(one.name.startswith(CONTROL) for one in prune.tried)
+    minutes = f", {_minutes(prune.minutes, len(prune.tried) - controls)}" if prune.minutes else ""
     rows = [
         ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
         ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
         *([("Channels chosen by", _chosen_by(prune))] if prune.cost else []),
         ("Recovery", f"{prune.recovery}{epochs(prune)}{minutes}"),
-        (
-            "Exactness",
-            f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery",
-        ),
     ]
+    if prune.exactness_error is not None:
+        exact = f"{prune.exactness_error:.1e} relative, pruned against zeroed original before recovery"
+        rows.append(("Exactness", exact))
     rows += [("Repair before training", _repair(one)) for one in prune.tried if one.name == prune.chosen and one.refit]
     rows += thinned_facts(prune)
     if prune.judged_by:
@@ -133,10 +133,14 @@ def pruning_facts(prune: PruneSummary) -> list[tuple[str, str]]:
         text = "" if lost is None else f": {_signed(lost)} points"
         rows.append(("Amounts judged by", f"{prune.judged_by}, on samples nothing learned from{text}"))
     if prune.control_minutes is not None:
-        rows.append(("Control", f"the unpruned model, trained as long: {prune.control_minutes:.1f} min"))
+        rows.append(("Control", f"the unpruned model, trained as long: {_minutes(prune.control_minutes, controls)}"))
     if prune.checkpoint:
         rows.append(("Taken from", f"{prune.checkpoint}, made by an earlier edgekit prune; nothing was trained now"))
     return rows
+
+
+def _minutes(minutes: float, networks: int) -> str:
+    return f"{minutes:.1f} min" + (f" for {networks} networks" if networks > 1 else "")
 
 
 def _repair(chosen: Tried) -> str:

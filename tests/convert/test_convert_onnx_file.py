@@ -39,6 +39,16 @@ def test_a_dynamic_batch_becomes_one(tmp_path: Path) -> None:
         assert [dim.dim_value for dim in value.type.tensor_type.shape.dim] == shape
 
 
+def test_out_of_memory_is_not_called_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str) -> onnx.ModelProto:
+        raise MemoryError
+
+    path = onnx_graphs.save(onnx_graphs.detector(), tmp_path)
+    monkeypatch.setattr(onnx, "load", full)
+    with pytest.raises(MemoryError):
+        from_onnx(path)
+
+
 def test_other_dynamic_dimensions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="dimension 2 of input 'image'") as caught:
         from_onnx(onnx_graphs.save(dynamic(2), tmp_path))

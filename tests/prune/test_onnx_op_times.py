@@ -108,6 +108,7 @@ def test_a_speedup_that_the_network_has_already_cuts_nothing(tmp_path: Path) -> 
         round_to="auto",
     )  # fmt: skip
     assert facts["macs_after"] == facts["macs_before"]
+    assert facts["exactness_error"] is None
     assert "as fast as the budget asks, as it is" in facts["notes"][-1]
 
 

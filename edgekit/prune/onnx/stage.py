@@ -76,7 +76,7 @@ def run(
         "macs_after": graph.macs(kept),
         "parameters_before": network.parameters,
         "parameters_after": read(chosen.content).parameters if chosen else network.parameters,
-        "exactness_error": chosen.exactness_error if chosen else 0.0,
+        "exactness_error": chosen.exactness_error if chosen else None,
         "recovery": f"closed form, no training: {chosen.refit or 'none'}" if chosen else "none: nothing was cut",
         "recovery_epochs": 0,
         "chosen": chosen.name if chosen else "",
