@@ -101,4 +101,5 @@ def test_where_no_amount_can_be_searched_for_the_model_goes_on_as_it_is(
     assert (folder / "out/pruned.keras").read_bytes() == (folder / "model.keras").read_bytes()
     assert found["macs_after"] == found["macs_before"] > 0
     assert found["tried"] == []
+    assert (found["exactness_error"], found["training_samples"]) == (None, 0), "nothing was cut, nothing learned"
     assert re.search(why, found["notes"][-1])
