@@ -8,6 +8,7 @@ from statistics import fmean
 from edgekit.report import figures
 from edgekit.report.charts.curve import CONTROL, UNPRUNED, curve, short_name
 from edgekit.report.markup import Child, Markup, facts, tag
+from edgekit.report.measured import Accuracy
 from edgekit.report.pruned import CurvePoint, Gap, PruneSummary, Tried
 from edgekit.report.schema import Report
 from edgekit.report.table import missing, table
@@ -51,7 +52,23 @@ def pruning_sentence(prune: PruneSummary) -> str:
     against = f", {_signed(lost)} points against the model as it came" if lost is not None else ""
     gap = chosen.against_control
     fair = f" and {_gap(gap)} against the unpruned model trained as long" if gap else ""
-    return f"The pruned float network {speed} on this host{against}{fair}.{_spread(prune, points)}"
+    told = f"The pruned float network {speed} on this host{against}{fair}."
+    return f"{told}{_spread(prune, points)}{_still_learning(prune)}"
+
+
+def _still_learning(prune: PruneSummary) -> str:
+    """Say that the unpruned model gains by training alone, and what makes use of that; only where that is certain."""
+    gains = [point for point in prune.curve if point.name.startswith(CONTROL) and _gained(point.accuracy)]
+    if not gains:
+        return ""
+    best = max(gains, key=lambda point: point.accuracy.value)
+    gain = f"{_signed(best.accuracy.drop_points or 0.0)} points {figures.interval(best.accuracy)}"
+    text = f" The unpruned model still learns: training alone brings it {gain}."
+    return text if prune.taught_by_control else f'{text} With prune.teacher = "control" the cut learns from that one.'
+
+
+def _gained(accuracy: Accuracy) -> bool:
+    return accuracy.drop_high_points is not None and accuracy.drop_high_points < 0
 
 
 def _spread(prune: PruneSummary, points: dict[str, CurvePoint]) -> str:

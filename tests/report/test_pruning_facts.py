@@ -6,8 +6,9 @@ from typing import Any
 
 from report_example import example
 
-from edgekit.report.pruned import PruneSummary, Tried
-from edgekit.report.pruning_section import pruning_facts
+from edgekit.report.measured import Accuracy
+from edgekit.report.pruned import CurvePoint, PruneSummary, Tried
+from edgekit.report.pruning_section import pruning_facts, pruning_sentence
 
 
 def facts(**changes: Any) -> dict[str, str]:
@@ -42,3 +43,38 @@ def test_minutes_of_several_networks_are_said_to_be_that() -> None:
     told = facts(tried=made, minutes=35.7, control_minutes=49.0)
     assert told["Recovery"].endswith(", 35.7 min for 3 networks")
     assert told["Control"].endswith("as long: 49.0 min for 3 networks")
+
+
+def scored(name: str, value: float, drop: tuple[float, float, float]) -> CurvePoint:
+    points, low, high = drop
+    accuracy = Accuracy(
+        metric="mAP@[.5:.95]", value=value, samples=500, drop_points=points, drop_low_points=low, drop_high_points=high,
+        runtime="LiteRT", runtime_version="2.3.0",
+    )  # fmt: skip
+    return CurvePoint(name=name, accuracy=accuracy, latency=None)
+
+
+def sentence(low: float, high: float, **changes: Any) -> str:
+    """What is said where the control loses ``low`` to ``high`` points: below 0 it gains."""
+    cut, control = "keep-0.5000-seed-0", scored("control-seed-0", 0.74, ((low + high) / 2, low, high))
+    curve = [scored("unpruned", 0.73, (0.0, 0.0, 0.0)), scored(cut, 0.72, (1.0, 0.5, 1.5)), control]
+    prune = example().prune
+    assert isinstance(prune, PruneSummary)
+    text = pruning_sentence(prune.model_copy(update={"curve": curve, "chosen": cut, **changes}))
+    return text.replace("\u00a0", " ").replace("\u2212", "-")
+
+
+def test_a_model_that_training_alone_makes_better_is_said_to_learn_still() -> None:
+    told = sentence(-1.2, -0.8)
+    assert "training alone brings it +1.0 points [+0.8, +1.2]" in told
+    assert 'prune.teacher = "control"' in told
+
+
+def test_what_learned_from_the_control_is_not_told_to() -> None:
+    told = sentence(-1.2, -0.8, taught_by_control=True)
+    assert "still learns" in told
+    assert "prune.teacher" not in told
+
+
+def test_a_gain_that_may_be_chance_is_not_called_one() -> None:
+    assert "still learns" not in sentence(-1.2, 0.1)
