@@ -63,7 +63,7 @@ class School:
     """Everything a recovery needs besides the student.
 
     kindred: the teacher has the layers and channels of the network that is cut, so that features compare.
-    controls: by seed, the unpruned network after its own training, where a cut learns from that and not from ``teacher``.
+    controls: by seed, the unpruned network after its own training, where a cut learns from that one instead.
     """
 
     teacher: keras.Model

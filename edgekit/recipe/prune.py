@@ -84,8 +84,8 @@ class PruneTable(Table):
     )
     teacher: Path | Literal["control"] | None = Field(
         None,
-        description='a model to learn from instead of the unpruned one, .keras or .h5; "control": the unpruned one after'
-        " its own training, the better teacher where it still gained",
+        description='a model to learn from instead of the unpruned one, .keras or .h5; "control": the unpruned one'
+        " after its own training, the better teacher where it still gained",
     )
     student: Path | None = Field(None, description="a smaller model of yours to teach, instead of cutting this one")
     checkpoint: Path | None = Field(
