@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgekit.prune.recovery.batches import Batches, Lesson
+from edgekit.prune.recovery.batches import Batches, Lesson, ahead
 
 pytestmark = pytest.mark.slow  # the package needs TensorFlow
 
@@ -63,3 +65,28 @@ def test_a_seed_gives_the_same_epoch_again() -> None:
     for first, second in zip(epoch(made, 3), epoch(made, 3), strict=True):
         np.testing.assert_array_equal(first["inputs"]["image"], second["inputs"]["image"])
         assert first["labels"].keys() == second["labels"].keys()
+
+
+def test_the_next_batch_is_made_while_one_is_used() -> None:
+    begun = {number: threading.Event() for number in range(4)}
+
+    def numbers() -> Iterator[int]:
+        for number, event in begun.items():
+            assert threading.current_thread() is not threading.main_thread()
+            event.set()
+            yield number
+
+    used = []
+    for number in ahead(numbers()):
+        used.append(number)
+        assert number == 3 or begun[number + 1].wait(10), "nobody made the next one"
+    assert used == list(begun)
+
+
+def test_what_goes_wrong_while_a_batch_is_made_is_raised_where_it_is_used() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("no boxes")
+
+    with pytest.raises(ValueError, match="no boxes"):
+        list(ahead(broken()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from keras import layers as L
 
 from edgekit.prune.channels.graph import ChannelGraph
 from edgekit.prune.keras.graph import analyze
-from edgekit.prune.keras.signature import as_tensors, call
+from edgekit.prune.keras.signature import Arrays, as_tensors, call
 from edgekit.prune.keras.surgery import prune
 from edgekit.prune.recovery.batches import Lesson
 from edgekit.prune.recovery.features import Hint, Watched, hints_of
@@ -40,6 +41,11 @@ def halved(model: keras.Model) -> tuple[ChannelGraph, Selection]:
     graph = analyze(model)
     ranking = np.random.default_rng(0).random(graph.unit_count)
     return graph, select(graph, ranking, Macs(), 0.5, min_channels=8)
+
+
+def watched(student: keras.Model, teacher: keras.Model, hints: Sequence[Hint], inputs: Arrays) -> tuple[Any, Any]:
+    pair = Watched(student, teacher, hints, inputs)
+    return pair(as_tensors(inputs), as_tensors(pair.ask(inputs)))
 
 
 def test_the_sums_of_a_residual_network_are_compared_at_the_channels_that_stay() -> None:
@@ -79,11 +85,11 @@ def test_the_original_is_at_distance_0_of_itself_and_a_cut_one_is_not() -> None:
     everything = tuple(Hint(hint.layer, np.ones(32, bool)) for hint in hints_of(graph, selection))
     for norm in model.layers:  # in training it normalizes by the batch: by nothing else is it another network
         norm.trainable = False
-    outputs, distance = Watched(model, model, everything, inputs)(as_tensors(inputs))
+    outputs, distance = watched(model, model, everything, inputs)
     assert float(distance) == 0.0
     np.testing.assert_array_equal(outputs["head"], call(model, as_tensors(inputs))["head"])
     cut = prune(model, graph, selection)
-    outputs, distance = Watched(cut, model, hints_of(graph, selection), inputs)(as_tensors(inputs))
+    outputs, distance = watched(cut, model, hints_of(graph, selection), inputs)
     assert outputs.keys() == {"head"}
     assert 0.0 < float(distance) < 100.0
 
@@ -91,7 +97,7 @@ def test_the_original_is_at_distance_0_of_itself_and_a_cut_one_is_not() -> None:
 def test_without_hints_there_is_no_distance() -> None:
     model = residual(1)
     inputs = prune_graphs.samples(model, 2)
-    _, distance = Watched(model, model, (), inputs)(as_tensors(inputs))
+    _, distance = watched(model, model, (), inputs)
     assert float(distance) == 0.0
 
 
@@ -104,7 +110,7 @@ def test_training_on_features_brings_them_closer() -> None:
         cut = prune(model, graph, selection)
         settings = RecoverySettings(epochs=6, learning_rate=3e-3, mixed_share=0.0, feature_weight=weight)
         recover(cut, model, Lesson(inputs), None, settings, _silent, hints=hints)
-        return float(Watched(cut, model, hints, inputs)(as_tensors(inputs))[1])
+        return float(watched(cut, model, hints, inputs)[1])
 
     assert trained(5.0) < 0.8 * trained(0.0)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from edgekit.prune.recovery.label_augmentation import can_move, move
 from edgekit.prune.recovery.losses.teaching import Encode
 
 Ask = Callable[[Arrays], Arrays]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,13 @@ class Lesson:
 class Batches:
     """How the samples of a lesson come to the student.
 
-    taught: the teacher's outputs for all of them. ask_teacher: its outputs for new images. mixed_share: of the
-    steps. moved_share: of the others, where labels can move with the samples. symmetric: what is mirrored left to
-    right keeps its labels.
+    taught: what the teacher says of all of them; None: it is asked each time. ask_teacher: what it says of others.
+    mixed_share: of the steps. moved_share: of the others, where labels can move with the samples. symmetric: what is
+    mirrored left to right keeps its labels.
     """
 
     lesson: Lesson
-    taught: Arrays
+    taught: Arrays | None
     size: int
     ask_teacher: Ask
     mixed_share: float = 0.0
@@ -65,10 +67,19 @@ class Batches:
                 moved = Lesson(*move(part.inputs, part.truth, generator, symmetric=self.symmetric), part.encode)
                 yield _parts(moved, self.ask_teacher(moved.inputs))
             else:
-                yield _parts(part, _rows(self.taught, chosen))
+                yield _parts(part, _rows(self.taught, chosen) if self.taught else self.ask_teacher(part.inputs))
 
     def _moves(self, inputs: Arrays, truth: Arrays, generator: np.random.Generator) -> bool:
         return bool(self.moved_share and can_move(inputs, truth) and generator.random() < self.moved_share)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the same items, each next one made in a thread of its own while the last one is used."""
+    with ThreadPoolExecutor(1) as maker:
+        upcoming = maker.submit(next, items, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = maker.submit(next, items, None)
+            yield item
 
 
 def _parts(lesson: Lesson, taught: Arrays) -> dict[str, Arrays]:

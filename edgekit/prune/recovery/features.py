@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from edgekit.prune.channels.graph import BoolArray, ChannelGraph, Operated, stays
 from edgekit.prune.keras.functional import as_functional
-from edgekit.prune.keras.signature import Arrays, as_tensors, call, output_names
+from edgekit.prune.keras.signature import Arrays, call, output_names, predictor
 from edgekit.prune.selection.greedy import Selection
 
 _AT_MOST = 8  # places: more cost memory and time, and neighbours say nearly the same
@@ -62,45 +63,45 @@ class Watched:
 
     def __init__(self, student: keras.Model, teacher: keras.Model, hints: Sequence[Hint], inputs: Arrays) -> None:
         names = {layer.name for layer in student.layers}
-        self._student, self._hints = student, [hint for hint in hints if hint.layer in names]
-        if not self._hints:
-            return
-        self._features = _inside(as_functional(student), self._hints, with_outputs=True)
-        self._taught = _inside(as_functional(teacher), self._hints, with_outputs=False)
-        few = {name: array[:_SAMPLES] for name, array in inputs.items()}
-        self._spreads = [_spread(feature) for feature in self._teacher(as_tensors(few))]
+        self.hints = [hint for hint in hints if hint.layer in names]
+        self._student = _inside(student, self.hints)
+        self._teacher = predictor(_inside(teacher, self.hints))
+        few = self.ask({name: array[:_SAMPLES] for name, array in inputs.items()})
+        self._spreads = [_spread(few[_name(index)]) for index in range(len(self.hints))]
 
-    def __call__(self, inputs: Tensors) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return the outputs by name, computed as in training, and the distance of the features, a scalar."""
-        if not self._hints:
-            return call(self._student, inputs, training=True), tf.zeros(())
-        found = call(self._features, inputs, training=True)
-        features = [found.pop(_name(index)) for index in range(len(self._hints))]
+    def ask(self, inputs: Arrays) -> Arrays:
+        """Return what the teacher answers, by output name, and beside that its features where the student has them."""
+        found = self._teacher(inputs)
+        return found | {_name(i): found[_name(i)][..., hint.kept] for i, hint in enumerate(self.hints)}
+
+    def __call__(self, inputs: Tensors, taught: Tensors) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Return the outputs by name, computed as in training, and the distance of the features, a scalar.
+
+        taught: what ``ask`` said of the same inputs.
+        """
+        found = call(self._student, inputs, training=True)
+        if not self.hints:
+            return found, tf.zeros(())
         distances = [
-            tf.reduce_mean(tf.square((own - known) / spread))
-            for own, known, spread in zip(features, self._teacher(inputs), self._spreads, strict=True)
+            tf.reduce_mean(tf.square((found.pop(_name(index)) - taught[_name(index)]) / spread))
+            for index, spread in enumerate(self._spreads)
         ]
         return found, tf.add_n(distances) / len(distances)
 
-    def _teacher(self, inputs: Tensors) -> list[tf.Tensor]:
-        found = call(self._taught, inputs)
-        return [
-            tf.boolean_mask(tf.stop_gradient(found[_name(index)]), hint.kept, axis=len(found[_name(index)].shape) - 1)
-            for index, hint in enumerate(self._hints)
-        ]
 
-
-def _inside(model: keras.Model, hints: Sequence[Hint], *, with_outputs: bool) -> keras.Model:
-    """Return the same layers as a network that also answers with the features."""
-    made: dict[str, Any] = {_name(i): model.get_layer(hint.layer).output for i, hint in enumerate(hints)}
-    own = dict(zip(output_names(model), model.outputs, strict=True)) if with_outputs else {}
-    return keras.Model(model.input, {**own, **made})
+def _inside(model: keras.Model, hints: Sequence[Hint]) -> keras.Model:
+    """Return the same layers as a network that also answers with its features; as it is without hints."""
+    if not hints:
+        return model
+    whole = as_functional(model)
+    made: dict[str, Any] = {_name(i): whole.get_layer(hint.layer).output for i, hint in enumerate(hints)}
+    return keras.Model(whole.input, {**dict(zip(output_names(whole), whole.outputs, strict=True)), **made})
 
 
 def _name(index: int) -> str:
     return f"feature:{index}"
 
 
-def _spread(feature: tf.Tensor) -> tf.Tensor:
-    deviation = tf.math.reduce_std(feature, axis=list(range(len(feature.shape) - 1)))
-    return tf.maximum(deviation, tf.maximum(_LEAST_SPREAD * tf.reduce_max(deviation), 1e-12))
+def _spread(feature: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    deviation = feature.std(axis=tuple(range(feature.ndim - 1)))
+    return np.asarray(np.maximum(deviation, max(_LEAST_SPREAD * float(deviation.max()), 1e-12)))

@@ -18,7 +18,7 @@ from edgekit.progress import Progress
 from edgekit.prune.keras.functional import weight_array
 from edgekit.prune.keras.signature import as_tensors, predict, predictor, sample_count
 from edgekit.prune.recovery.augmentation import has_images
-from edgekit.prune.recovery.batches import Batches, Lesson
+from edgekit.prune.recovery.batches import Batches, Lesson, ahead
 from edgekit.prune.recovery.checkpoint import Checkpoint
 from edgekit.prune.recovery.distillation import Distillation
 from edgekit.prune.recovery.features import Hint, Watched
@@ -131,8 +131,8 @@ class _Training:
         settings = self.settings
         mixed_share = settings.mixed_share if has_images(self.lesson.inputs) else 0.0
         batches = Batches(
-            self.lesson, taught, self.batch, predictor(self.teacher), mixed_share, settings.moved_share,
-            settings.symmetric,
+            self.lesson, None if self.watched.hints else taught, self.batch, self.watched.ask, mixed_share,
+            settings.moved_share, settings.symmetric,
         )  # fmt: skip
 
         groups = {
@@ -179,7 +179,7 @@ class _Training:
 
     def _epoch(self, train: Any, judge: Callable[[], float] | None, batches: Batches) -> Epoch:
         began, losses = time.monotonic(), []
-        for index, parts in enumerate(batches.epoch(self.generator)):
+        for index, parts in enumerate(ahead(batches.epoch(self.generator))):
             tensors = {name: as_tensors(arrays) for name, arrays in parts.items()}
             distil, label = (float(value) for value in train(tensors))
             if not (math.isfinite(distil) and math.isfinite(label)):
@@ -203,7 +203,7 @@ class _Training:
 
         def step(parts: dict[str, Tensors]) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
-                outputs, features = self.watched(parts["inputs"])
+                outputs, features = self.watched(parts["inputs"], parts["taught"])
                 distil = distillation(outputs, parts["taught"])
                 label = tf.zeros(())
                 if loss is not None and parts["labels"]:
