@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgekit.errors import RecipeError
@@ -127,28 +126,16 @@ class Pruning:
             "labelled": self.labelled,
             "task": self.data.task(),
             "adapter": File(task.adapter) if learns and task.adapter else None,
-            "teacher": File(table.teacher) if isinstance(table.teacher, Path) else None,
+            "teacher": File(table.teacher) if table.teacher else None,
             "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS)
             | {
                 "control": self.has_control,
-                "control_teaches": self._control_teaches(),
                 "importance": self._importance(),
                 "moved_share": table.steps_moved,
                 "refit": self._repaired_in_closed_form(),
             },
             "aim": self._aim(),
         }
-
-    def _control_teaches(self) -> bool:
-        """Say whether the control is what the cut network learns from. Raises RecipeError where none is trained."""
-        if self.recipe.prune.teacher != "control":
-            return False
-        if not self.has_control:
-            raise RecipeError(
-                'prune.teacher = "control" learns from the control, and this recipe trains none.',
-                "A control needs labelled training samples ([data] train), control = true and epochs above 0.",
-            )
-        return True
 
     def _importance(self) -> str:
         """Return how channels are ranked. Raises RecipeError for a way that this kind of model does not have."""

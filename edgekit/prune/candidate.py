@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from edgekit.progress import Progress
 from edgekit.prune.channels.graph import ChannelGraph
 from edgekit.prune.judging.held import Judge
 from edgekit.prune.keras import surgery
-from edgekit.prune.keras.functional import as_functional
 from edgekit.prune.keras.importance import Importance
 from edgekit.prune.keras.signature import Arrays, sample_count
 from edgekit.prune.recovery.batches import Lesson
@@ -63,7 +62,6 @@ class School:
     """Everything a recovery needs besides the student.
 
     kindred: the teacher has the layers and channels of the network that is cut, so that features compare.
-    controls: by seed, the unpruned network after its own training, where a cut learns from that one instead.
     """
 
     teacher: keras.Model
@@ -73,7 +71,6 @@ class School:
     judge: Judge | None
     settings: RecoverySettings
     kindred: bool = True
-    controls: Mapping[int, Path] = field(default_factory=dict)
 
     def teach(
         self, student: keras.Model, seed: int, progress: Progress, checkpoint: Path,
@@ -83,7 +80,7 @@ class School:
         done = None
         if self.settings.epochs:
             done = recover(
-                student, self._teacher(seed), self.lesson, self.loss, replace(self.settings, seed=seed), progress,
+                student, self.teacher, self.lesson, self.loss, replace(self.settings, seed=seed), progress,
                 held=self.held, hints=hints, checkpoint=checkpoint, after_step=after_step,
             )  # fmt: skip
             if after_step:
@@ -94,9 +91,6 @@ class School:
             "seconds": done.seconds if done else 0.0,
             "drop_points": self.judge.drop(student) if self.judge else None,
         }
-
-    def _teacher(self, seed: int) -> keras.Model:
-        return as_functional(keras_io.load(self.controls[seed])) if seed in self.controls else self.teacher
 
 
 class Cutter:

@@ -39,8 +39,7 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and to ``curve/`` everything that was made.
 
-    With ``settings["control"]`` the unpruned network is trained as long, too, before anything is cut; with
-    ``settings["control_teaches"]`` what is cut learns from that one, of its own seed, and not from the model.
+    With ``settings["control"]`` the unpruned network is trained as long, too, before anything is cut.
 
     ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points,
     ``speedup`` over the float model and ``latency_ms`` (or None), and ``slack``, the agreement a point is worth.
@@ -65,9 +64,6 @@ def run(
         ready = ready.held_apart()
     controls = _controls(ready, settings, work, progress)
     school = replace(ready.school, judge=_judge(ready, controls, task, aim))
-    if settings["control_teaches"]:
-        school = replace(school, controls={control.seed: control.file for control in controls})
-        ready = replace(ready, by=f"{ready.by} from the control")
     if cutter is None:
         assert student is not None
         found = [_taught_student(student, ready.original, school, settings, work, progress)]
@@ -88,7 +84,6 @@ def run(
         "notes": [*facts["notes"], *ready.notes],
         "recovery": ready.by if settings["epochs"] else "none",
         "recovery_epochs": chosen.epochs,
-        "taught_by_control": chosen.seed in school.controls,
         "best_epoch": chosen.best_epoch,
         "exactness_error": chosen.exactness_error,
         "parameters_before": int(ready.original.count_params()),

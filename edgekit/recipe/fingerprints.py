@@ -10,7 +10,7 @@ from edgekit.recipe.file import Recipe
 
 def fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of what the recipe says (not of where it lies)."""
-    return _sha256(recipe.model_dump_json(exclude={"data": True, "check": True, **_places(recipe)}))
+    return _sha256(recipe.model_dump_json(exclude={"data": True, "check": True, **_PLACES}))
 
 
 def making_fingerprint(recipe: Recipe) -> str:
@@ -19,13 +19,13 @@ def making_fingerprint(recipe: Recipe) -> str:
     tables["model"] = {"signature", "shape"}
     searches = recipe.prune.enabled and recipe.prune.keep_macs == "auto"
     aims = {"accuracy_drop", "speedup", "latency_ms"} if searches else {"accuracy_drop"}
-    return _sha256(recipe.model_dump_json(include=tables | {"budget": aims}, exclude=_places(recipe)))
+    return _sha256(recipe.model_dump_json(include=tables | {"budget": aims}, exclude={**_PLACES}))
 
 
-def _places(recipe: Recipe) -> dict[str, Any]:
-    """Return the keys that name files: these are known by their content."""
-    files = {"student", "checkpoint"} | ({"teacher"} if recipe.prune.teacher != "control" else set())
-    return {"model": {"path", "custom"}, "prune": files}
+_PLACES: dict[str, Any] = {  # known by their content
+    "model": {"path", "custom"},
+    "prune": {"teacher", "student", "checkpoint"},
+}
 
 
 def _sha256(text: str) -> str:

@@ -82,11 +82,7 @@ class PruneTable(Table):
         True,
         description="train the unpruned model as long, where labels are used, to compare with; a search always does",
     )
-    teacher: Path | Literal["control"] | None = Field(
-        None,
-        description='a model to learn from instead of the unpruned one, .keras or .h5; "control": the unpruned one'
-        " after its own training, the better teacher where it still gained",
-    )
+    teacher: Path | None = Field(None, description="a model to learn from instead of the unpruned one; .keras or .h5")
     student: Path | None = Field(None, description="a smaller model of yours to teach, instead of cutting this one")
     checkpoint: Path | None = Field(
         None, description="a folder an earlier `edgekit prune` wrote for this model: taken as it is, nothing is trained"

@@ -58,7 +58,6 @@ class PruneSummary(Model):
     parameters_after: int
     recovery: str = Field(description="what it learned from")
     recovery_epochs: int
-    taught_by_control: bool = Field(default=False, description="the network that went on learned from its control")
     exactness_error: float | None = Field(
         description="pruned against zeroed original before recovery, relative; null where nothing was cut"
     )

@@ -57,14 +57,14 @@ def pruning_sentence(prune: PruneSummary) -> str:
 
 
 def _still_learning(prune: PruneSummary) -> str:
-    """Say that the unpruned model gains by training alone, and what makes use of that; only where that is certain."""
+    """Say that the unpruned model gains by training alone, and what to do; nothing where that is not certain."""
     gains = [point for point in prune.curve if point.name.startswith(CONTROL) and _gained(point.accuracy)]
     if not gains:
         return ""
     best = max(gains, key=lambda point: point.accuracy.value)
     gain = f"{_signed(best.accuracy.drop_points or 0.0)} points {figures.interval(best.accuracy)}"
     text = f" The unpruned model still learns: training alone brings it {gain}."
-    return text if prune.taught_by_control else f'{text} With prune.teacher = "control" the cut learns from that one.'
+    return f"{text} Train it to its end, then prune that one."
 
 
 def _gained(accuracy: Accuracy) -> bool:

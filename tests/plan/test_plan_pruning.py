@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from edgekit import recipe, target
-from edgekit.errors import RecipeError
 from edgekit.plan import plan
 from edgekit.steps import Step
 
@@ -77,19 +76,3 @@ def test_a_cut_is_repaired_in_closed_form_where_nothing_is_trained(
     source: str, settings: dict[str, object], repaired: bool
 ) -> None:
     assert steps("raspberry-pi-5", source=source, **settings)["prune"].arguments["settings"]["refit"] is repaired
-
-
-def test_the_control_may_teach_what_is_cut() -> None:
-    assert not steps("raspberry-pi-5")["prune"].arguments["settings"]["control_teaches"]
-    taught = steps("raspberry-pi-5", prune__teacher="control", prune__control=True)["prune"].arguments
-    assert taught["settings"]["control_teaches"]
-    assert taught["teacher"] is None, "it is no file"
-
-
-@pytest.mark.parametrize(
-    "without", [{"prune__control": False, "prune__keep_macs": 0.5}, {"prune__epochs": 0}], ids=["control", "epochs"]
-)
-def test_a_control_that_is_not_trained_teaches_nobody(without: dict[str, object]) -> None:
-    with pytest.raises(RecipeError, match="this recipe trains none") as caught:
-        steps("raspberry-pi-5", prune__teacher="control", **without)
-    assert "control = true" in caught.value.hint

@@ -161,10 +161,6 @@ def test_the_fingerprint_is_of_what_is_said_not_of_where(tmp_path: Path) -> None
     one, two = (recipe.fingerprint(load(place, text)) for place in places)
     assert one == two
     assert one != recipe.fingerprint(load(tmp_path, text + "[prune]\nseed = 1\n"))
-    assert one == recipe.fingerprint(load(tmp_path, text + '[prune]\nteacher = "large.keras"\n'))
-    by_control = load(tmp_path, text + '[prune]\nteacher = "control"\n')
-    assert recipe.fingerprint(by_control) != one, "that is no place"
-    assert by_control.prune.teacher == "control"
 
 
 def test_check_tolerances_are_a_number_a_pair_or_off(tmp_path: Path) -> None:
