@@ -12,6 +12,7 @@ OUT/data, with 3,000 test scenes. Refuses to write over a network.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of every hidden width")
     parser.add_argument("--heads", type=int, nargs="*", default=(), help="widths of the convolutions of each head")
+    parser.add_argument("--scenes", type=int, default=1500, help="the first of the committed ones; once for each OUT")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="model")
     options = parser.parse_args()
@@ -40,15 +42,21 @@ def main() -> None:
     if network.exists():
         parser.error(f"{network} is there already: give this one another --name")
     if not (options.out / "data").exists():
-        _write_data(options.out)
+        _write_data(options.out, options.scenes)
     keras_io.deterministic(options.seed)
     model = build_detector(options.width, options.heads)
     train(model, options.out / "data", epochs=options.epochs, seed=options.seed, symmetric=False, batch=options.batch)
     keras_io.save(model, network)
 
 
-def _write_data(out: Path) -> None:
+def _write_data(out: Path, scenes: int) -> None:
     shutil.copytree(HERE / "data", out / "data", ignore=shutil.ignore_patterns("test*"))
+    labels = out / "data" / "train.json"
+    known = json.loads(labels.read_text())
+    known["images"] = known["images"][:scenes]
+    kept = {image["id"] for image in known["images"]}
+    known["annotations"] = [each for each in known["annotations"] if each["image_id"] in kept]
+    labels.write_text(json.dumps(known))
     shutil.copyfile(HERE / "adapter.py", out / "adapter.py")
     write_labelled(compose_as_jpeg(load_material()["test"], TEST_SCENES, SEEDS["extra-test"]), out / "data" / "test")
 
