@@ -8,7 +8,6 @@ from statistics import fmean
 from edgekit.report import figures
 from edgekit.report.charts.curve import CONTROL, UNPRUNED, curve, short_name
 from edgekit.report.markup import Child, Markup, facts, tag
-from edgekit.report.measured import Accuracy
 from edgekit.report.pruned import CurvePoint, Gap, PruneSummary, Tried
 from edgekit.report.schema import Report
 from edgekit.report.table import missing, table
@@ -53,22 +52,16 @@ def pruning_sentence(prune: PruneSummary) -> str:
     gap = chosen.against_control
     fair = f" and {_gap(gap)} against the unpruned model trained as long" if gap else ""
     told = f"The pruned float network {speed} on this host{against}{fair}."
-    return f"{told}{_spread(prune, points)}{_still_learning(prune)}"
+    return f"{told}{_spread(prune, points)}{_still_learning(points.get(gap.control) if gap else None)}"
 
 
-def _still_learning(prune: PruneSummary) -> str:
+def _still_learning(control: CurvePoint | None) -> str:
     """Say that the unpruned model gains by training alone, and what to do; nothing where that is not certain."""
-    gains = [point for point in prune.curve if point.name.startswith(CONTROL) and _gained(point.accuracy)]
-    if not gains:
+    known = control.accuracy if control else None
+    if known is None or known.drop_points is None or known.drop_high_points is None or known.drop_high_points >= 0:
         return ""
-    best = max(gains, key=lambda point: point.accuracy.value)
-    gain = f"{_signed(best.accuracy.drop_points or 0.0)} points {figures.interval(best.accuracy)}"
-    text = f" The unpruned model still learns: training alone brings it {gain}."
-    return f"{text} Train it to its end, then prune that one."
-
-
-def _gained(accuracy: Accuracy) -> bool:
-    return accuracy.drop_high_points is not None and accuracy.drop_high_points < 0
+    gain = f"{_signed(known.drop_points)} points {figures.interval(known)}"
+    return f" The unpruned model still learns: training alone brings it {gain}. Train it to its end, and prune that."
 
 
 def _spread(prune: PruneSummary, points: dict[str, CurvePoint]) -> str:

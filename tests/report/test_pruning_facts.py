@@ -7,7 +7,7 @@ from typing import Any
 from report_example import example
 
 from edgekit.report.measured import Accuracy
-from edgekit.report.pruned import CurvePoint, PruneSummary, Tried
+from edgekit.report.pruned import CurvePoint, Gap, PruneSummary, Tried
 from edgekit.report.pruning_section import pruning_facts, pruning_sentence
 
 
@@ -57,7 +57,9 @@ def scored(name: str, value: float, drop: tuple[float, float, float]) -> CurvePo
 def sentence(low: float, high: float) -> str:
     """What is said where the control loses ``low`` to ``high`` points: below 0 it gains."""
     cut, control = "keep-0.5000-seed-0", scored("control-seed-0", 0.74, ((low + high) / 2, low, high))
-    curve = [scored("unpruned", 0.73, (0.0, 0.0, 0.0)), scored(cut, 0.72, (1.0, 0.5, 1.5)), control]
+    gap = Gap(control=control.name, points=2.0, low_points=1.5, high_points=2.5)
+    pruned = scored(cut, 0.72, (1.0, 0.5, 1.5)).model_copy(update={"against_control": gap})
+    curve = [scored("unpruned", 0.73, (0.0, 0.0, 0.0)), pruned, control]
     prune = example().prune
     assert isinstance(prune, PruneSummary)
     text = pruning_sentence(prune.model_copy(update={"curve": curve, "chosen": cut}))

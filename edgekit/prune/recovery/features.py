@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from edgekit.prune.channels.graph import BoolArray, ChannelGraph, Operated, stays
 from edgekit.prune.keras.functional import as_functional
-from edgekit.prune.keras.signature import Arrays, call, output_names, predictor
+from edgekit.prune.keras.signature import Arrays, call, output_names, predict, predictor
 from edgekit.prune.selection.greedy import Selection
 
 _AT_MOST = 8  # places: more cost memory and time, and neighbours say nearly the same
@@ -65,13 +65,17 @@ class Watched:
         names = {layer.name for layer in student.layers}
         self.hints = [hint for hint in hints if hint.layer in names]
         self._student = _inside(student, self.hints)
-        self._teacher = predictor(_inside(teacher, self.hints))
-        few = self.ask({name: array[:_SAMPLES] for name, array in inputs.items()})
-        self._spreads = [_spread(few[_name(index)]) for index in range(len(self.hints))]
+        taught = _inside(teacher, self.hints)
+        self._teacher = predictor(taught)
+        few = {name: array[:_SAMPLES] for name, array in inputs.items()}
+        known = self._kept(predict(taught, few)) if self.hints else {}
+        self._spreads = [_spread(known[_name(index)]) for index in range(len(self.hints))]
 
     def ask(self, inputs: Arrays) -> Arrays:
         """Return what the teacher answers, by output name, and beside that its features where the student has them."""
-        found = self._teacher(inputs)
+        return self._kept(self._teacher(inputs))
+
+    def _kept(self, found: Arrays) -> Arrays:
         return found | {_name(i): found[_name(i)][..., hint.kept] for i, hint in enumerate(self.hints)}
 
     def __call__(self, inputs: Tensors, taught: Tensors) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
