@@ -56,12 +56,12 @@ def pruning_sentence(prune: PruneSummary) -> str:
 
 
 def _still_learning(control: CurvePoint | None) -> str:
-    """Say that the unpruned model gains by training alone, and what to do; nothing where that is not certain."""
+    """Say that the unpruned model gains by training alone; nothing where that is not certain."""
     known = control.accuracy if control else None
     if known is None or known.drop_points is None or known.drop_high_points is None or known.drop_high_points >= 0:
         return ""
     gain = f"{_signed(known.drop_points)} points {figures.interval(known)}"
-    return f" The unpruned model still learns: training alone brings it {gain}. Train it to its end, and prune that."
+    return f" The unpruned model still learns: training alone brings it {gain}."
 
 
 def _spread(prune: PruneSummary, points: dict[str, CurvePoint]) -> str:
