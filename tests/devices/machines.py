@@ -67,20 +67,20 @@ class Sshd:
 
     def kill_sessions(self) -> None:
         """Break every connection as a device does that is switched off."""
-        for pid in self.sessions():
-            os.kill(pid, signal.SIGKILL)
+        _signal_children(self.process, signal.SIGKILL)
 
     def switch_off(self) -> None:
         """End the server and its connections; what its users started lives on, as behind a broken cable."""
-        sessions = self.sessions()
-        for pid in [self.process.pid, *sessions]:
-            os.kill(pid, signal.SIGKILL)
+        self.process.send_signal(signal.SIGSTOP)  # so that it takes no new one meanwhile
+        _signal_children(self.process, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
     def freeze(self, stop: bool = True) -> None:
         """Stop the server processes, as a device that hangs: connections stay, nothing answers."""
-        for pid in [self.process.pid, *self.sessions()]:
-            os.kill(pid, signal.SIGSTOP if stop else signal.SIGCONT)
+        number = signal.SIGSTOP if stop else signal.SIGCONT
+        self.process.send_signal(number)
+        _signal_children(self.process, number)
 
 
 @contextmanager
@@ -112,10 +112,14 @@ def sshd(folder: Path, environment: dict[str, str], extra: str = "") -> Iterator
         _wait_for_port(port)
         yield Sshd(folder, port, process)
     finally:
-        for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
+        _signal_children(process, signal.SIGKILL)
         process.kill()
         process.wait()
+
+
+def _signal_children(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal what children a process has; one that ends by itself meanwhile is no error."""
+    subprocess.run(["pkill", f"-{number.value}", "-P", str(process.pid)], check=False)
 
 
 def _wait_for_port(port: int, within_s: float = 10.0) -> None:
