@@ -17,7 +17,15 @@ from edgekit.finetune.distance import Distance
 from edgekit.finetune.fake_quant import kernels, rounded_activation, rounded_kernel, rounded_values
 from edgekit.finetune.program import OnValue, Program, trace
 from edgekit.progress import Progress
-from edgekit.prune.keras.signature import Arrays, as_tensors, batches, input_names, output_names, predict, predictor
+from edgekit.prune.keras.signature import (
+    Arrays,
+    as_tensors,
+    batches,
+    fixed_predictor,
+    input_names,
+    output_names,
+    predict,
+)
 from edgekit.prune.recovery.augmentation import has_images, mix
 
 Tensors = dict[str, tf.Tensor]
@@ -162,7 +170,7 @@ class _Course:
     ) -> None:
         self.inputs, self.settings = inputs, settings
         self.taught = predict(teacher, inputs, settings.batch)
-        self.ask_teacher = predictor(teacher) if has_images(inputs) else None
+        self.ask_teacher = fixed_predictor(teacher) if has_images(inputs) else None
         self.count = len(next(iter(inputs.values())))
         self.batch = min(settings.batch, self.count)
         self.distance = Distance.fit(self.taught)

@@ -86,7 +86,7 @@ def test_the_original_is_at_distance_0_of_itself_and_a_cut_one_is_not() -> None:
     for norm in model.layers:  # in training it normalizes by the batch: by nothing else is it another network
         norm.trainable = False
     outputs, distance = watched(model, model, everything, inputs)
-    assert float(distance) == 0.0
+    assert float(distance) < 1e-9  # the teacher's batch norms are folded into its convolutions
     np.testing.assert_array_equal(outputs["head"], call(model, as_tensors(inputs))["head"])
     cut = prune(model, graph, selection)
     outputs, distance = watched(cut, model, hints_of(graph, selection), inputs)

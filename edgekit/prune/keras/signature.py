@@ -12,6 +12,8 @@ import tensorflow as tf
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+_CONSTANT_AT_MOST = 256 * 2**20  # bytes of weights: a graph is serialized as a whole, and that ends at 2 GB
+
 
 def input_names(model: keras.Model) -> list[str]:
     return [tensor._keras_history[0].name for tensor in model.inputs]  # a tensor's own name changes with a rebuild
@@ -66,6 +68,23 @@ def predictor(model: keras.Model) -> Callable[[Arrays], Arrays]:
     """Compile the model once for many batches; the function maps inputs to outputs, both by name."""
     forward = tf.function(lambda tensors: call(model, tensors), reduce_retracing=True)
     return lambda inputs: {name: value.numpy() for name, value in forward(as_tensors(inputs)).items()}
+
+
+def fixed_predictor(model: keras.Model) -> Callable[[Arrays], Arrays]:
+    """Like ``predictor``, for a model that nobody trains meanwhile: with constant weights, batch norms fold away.
+
+    A model too large to lie in one graph keeps its variables.
+    """
+    known = [(variable, np.array(variable.value.numpy())) for variable in model.variables]
+    if sum(array.nbytes for _, array in known) > _CONSTANT_AT_MOST:
+        return predictor(model)
+
+    def forward(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        with keras.StatelessScope([(variable, tf.constant(array)) for variable, array in known]):
+            return call(model, tensors)
+
+    traced = tf.function(forward, reduce_retracing=True)
+    return lambda inputs: {name: value.numpy() for name, value in traced(as_tensors(inputs)).items()}
 
 
 def as_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Tensor]:

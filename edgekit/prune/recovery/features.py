@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from edgekit.prune.channels.graph import BoolArray, ChannelGraph, Operated, stays
 from edgekit.prune.keras.functional import as_functional
-from edgekit.prune.keras.signature import Arrays, call, output_names, predict, predictor
+from edgekit.prune.keras.signature import Arrays, call, fixed_predictor, output_names, predict
 from edgekit.prune.selection.greedy import Selection
 
 _AT_MOST = 8  # places: more cost memory and time, and neighbours say nearly the same
@@ -66,7 +66,7 @@ class Watched:
         self.hints = [hint for hint in hints if hint.layer in names]
         self._student = _inside(student, self.hints)
         taught = _inside(teacher, self.hints)
-        self._teacher = predictor(taught)
+        self._teacher = fixed_predictor(taught)
         few = {name: array[:_SAMPLES] for name, array in inputs.items()}
         known = self._kept(predict(taught, few)) if self.hints else {}
         self._spreads = [_spread(known[_name(index)]) for index in range(len(self.hints))]
