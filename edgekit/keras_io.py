@@ -28,6 +28,7 @@ FIXED_DATE_SAVED = "2000-01-01@00:00:00"
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _NOT_THE_MODEL = {"optimizer"}
 _CONFIGURED = re.compile(r"(layers/[^/]+/)*vars")  # weights of layers that the configuration names
+_custom: list[Path] = []  # what ``use_custom`` ran last
 
 
 def use_custom(path: Path) -> None:
@@ -35,9 +36,15 @@ def use_custom(path: Path) -> None:
 
     Raises RecipeError where it cannot be imported.
     """
+    _custom[:] = [path]
     module = named_code.run(path, "edgekit_custom_layers")
     found = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("__")}
     keras.saving.get_custom_objects().update(found)
+
+
+def custom_file() -> Path | None:
+    """Return the file of ``use_custom``, for a process that this one starts; None without one."""
+    return _custom[0] if _custom else None
 
 
 def load(path: Path) -> keras.Model:

@@ -111,7 +111,7 @@ class _Run:
         arguments = _present(step.arguments, self.outcome) if step.tolerant else step.arguments
         inputs = {name: self.outcome.entries[name] for name in needs(step) if name in self.outcome.entries}
         tell = partial(self._tell, step)
-        future = self.pool.submit(_obtain, step, arguments, inputs, self.store, self.children, tell)
+        future = self.pool.submit(_obtain, step, arguments, inputs, self.store, self.children, self.jobs, tell)
         future.add_done_callback(lambda ended: self.events.put(partial(self._ended, step, ended)))
 
     def _tell(self, step: Step, done: float, text: str) -> None:
@@ -133,7 +133,7 @@ class _Run:
 
 def _obtain(
     step: Step, arguments: dict[str, Any], inputs: dict[str, Entry], store: Store,
-    children: worker.Children, tell: Progress,
+    children: worker.Children, jobs: int, tell: Progress,
 ) -> Entry:  # fmt: skip
     key = key_of(
         {
@@ -151,6 +151,8 @@ def _obtain(
         ready = _map(arguments, lambda ref: inputs[ref.step].path(ref.name), lambda path: path)
         if step.resumable:
             ready["work"] = store.unfinished(key)
+        if step.parallel:
+            ready["jobs"] = jobs
         worker.run(
             step.function, ready, folder, tell,
             label=step.label, children=children, own_cpu=step.machine_bound, custom=step.custom,

@@ -32,7 +32,8 @@ class Step:
     ``machine_bound``: the result is this CPU's own. ``alone``: nothing else of the build may run meanwhile.
     ``preliminary``: another step decides whether this result is used. ``device``: the address of the device that does
     the work; this host only waits for it. ``resumable``: it is given a folder ``work`` that outlives a killed
-    build, and goes on from there. ``custom``: the user's file with classes of a Keras model's layers, run first.
+    build, and goes on from there. ``parallel``: it is told how many ``jobs`` may run at once, which changes nothing
+    in its result. ``custom``: the user's file with classes of a Keras model's layers, run first.
     ``after``: steps that are over before this one starts; where all of them failed, it is left out.
     """
 
@@ -47,6 +48,7 @@ class Step:
     alone: bool = False
     preliminary: bool = False
     resumable: bool = False
+    parallel: bool = False
     device: str = ""
     custom: Path | None = None
     after: tuple[str, ...] = ()

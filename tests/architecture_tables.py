@@ -15,6 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "keras_io",
             "named_code",
             "arrays",
+            "worker",
         }
     ),
     frozenset({"tasks", "runtimes", "devices"}),
@@ -43,7 +44,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "sized",
         }
     )
-    | {"inspection", "pipeline", "provenance", "report", "steps", "store", "verify", "worker"},
+    | {"inspection", "pipeline", "provenance", "report", "steps", "store", "verify"},
     frozenset(
         {
             "cli",

@@ -38,6 +38,8 @@ def meet(*, out, progress, folder, name, other):
         time.sleep(0.01)
     raise StageError("the other step never ran beside this one")
 
+def told(*, out, progress, jobs): return {"jobs": jobs}
+
 def fail(*, out, progress, name): raise StageError("it does not work")
 
 def hang(*, out, progress, folder):
@@ -236,6 +238,14 @@ def test_the_second_run_reuses_everything(tmp_path: Path) -> None:
     observer = Heard()
     run(tmp_path, *steps, observer=observer)
     assert {what for what, _ in observer.told} == {"started", "reused"}
+
+
+def test_a_parallel_step_is_told_the_jobs_and_made_once_whatever_they_are(tmp_path: Path) -> None:
+    parallel = replace(step("a", "told"), parallel=True)
+    assert run(tmp_path, parallel, jobs=3).entries["a"].result == {"jobs": 3}
+    again = run(tmp_path, parallel, jobs=1).entries["a"]
+    assert again.reused
+    assert again.result == {"jobs": 3}
 
 
 def test_an_interrupt_ends_every_child_at_once(tmp_path: Path) -> None:

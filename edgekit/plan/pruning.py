@@ -73,7 +73,7 @@ class Pruning:
         }
         self.result.add(Step(
             PRUNE, "prune", "prune and recover", "edgekit.prune.stage:run", self._learning() | student, KERAS,
-            machine_bound=True, resumable=True,
+            machine_bound=True, resumable=True, parallel=True,
         ))  # fmt: skip
 
     def _add_repair(self, targets: Sequence[Target]) -> None:

@@ -120,7 +120,7 @@ class Cutter:
         Low-rank pairs and zeros, where the recipe wants them, come between repair and recovery.
         """
         selection = self.selection(keep)
-        name = f"keep-{keep:.4f}-seed-{seed}"
+        name = name_of(keep, seed)
 
         def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
             cut = surgery.prune(self.original, self.graph, selection)
@@ -159,6 +159,16 @@ class Cutter:
         return float(error)
 
 
+def name_of(keep: float | None, seed: int) -> str:
+    """Return what a network is called that is cut to ``keep``, or, with None, the control."""
+    return f"control-seed-{seed}" if keep is None else f"keep-{keep:.4f}-seed-{seed}"
+
+
+def is_made(folder: Path) -> bool:
+    """Say whether a network is done; its facts are written last."""
+    return (folder / _FACTS).is_file()
+
+
 def retrained(network: keras.Model, school: School, seed: int, progress: Progress, folder: Path) -> Candidate:
     """Teach a network that nothing is cut from: the control, or the user's own student."""
 
@@ -174,7 +184,7 @@ def _once(
 ) -> Candidate:
     """Return what ``folder`` holds of an earlier try, or make it; its facts are written last, in one piece."""
     file, facts = folder / _NETWORK, folder / _FACTS
-    if not facts.is_file():
+    if not is_made(folder):
         network, found = make(folder / "training.npz")
         keras_io.save(network, file)
         unfinished = facts.with_suffix(".unfinished")

@@ -13,65 +13,60 @@ import keras
 
 from edgekit import keras_io
 from edgekit.progress import Progress
-from edgekit.prune.candidate import Candidate, Cutter, School, retrained
+from edgekit.prune.candidate import Candidate, Cutter, School, name_of, retrained
 from edgekit.prune.judging.held import Judge
 from edgekit.prune.keras.functional import as_functional, copy_model
 from edgekit.prune.keras.graph import analyze
-from edgekit.prune.keras.importance import IMPORTANCE
-from edgekit.prune.keras.signature import Arrays
-from edgekit.prune.latency.costs import cost_named, predictions
-from edgekit.prune.schooling import Schooling, check_alike, load, paced
+from edgekit.prune.latency.costs import predictions
+from edgekit.prune.order import Order
+from edgekit.prune.schooling import Schooling, check_alike
 from edgekit.prune.selection.search import Search, best
-from edgekit.prune.thinning.steps import Thinning
+from edgekit.prune.side_by_side import Team, Wanted, at_once
 
 MODEL, CURVE = "pruned.keras", "curve"
-_RANKING_SAMPLES = 192
-_EXACTNESS_SAMPLES = 8
 _READY = 0.08  # of the progress: everything before the first training
 _SEARCH = 1.5  # what a search of the amount takes, in trainings of the unpruned network
-_LIMITS = ("round_to", "min_channels", "max_layer_cut", "limits", "protect")
 
 
-def run(
-    *, out: Path, work: Path, progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool,
-    task: dict[str, Any], adapter: Path | None, teacher: Path | None, student: Path | None,
-    costs: Sequence[Path], precisions: list[str], settings: dict[str, Any], aim: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: Any) -> dict[str, Any]:
     """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and to ``curve/`` everything that was made.
 
     With ``settings["control"]`` the unpruned network is trained as long, too, before anything is cut.
 
-    ``dataset``: what to learn from; with ``labelled`` its truth is used too. ``aim``: ``accuracy_drop`` in points,
-    ``speedup`` over the float model and ``latency_ms`` (or None), and ``slack``, the agreement a point is worth.
-    ``teacher``: whom to learn from instead of the unpruned model. ``student``: a network to teach instead of
-    cutting. ``costs``: the file of ``latency.costs``, where the plan has that step. ``precisions``: in which
-    low-rank pairs of layers must be faster. ``work`` keeps what is done if this is killed. Raises
-    UnsupportedError where nothing can be cut, StageError where a cut is not exact or recovery fails.
+    ``asked``: the fields of an Order. ``work`` keeps what is done if this is killed. ``jobs``: how many processes
+    there is room for. Raises UnsupportedError where nothing can be cut, StageError where a cut is not exact or
+    recovery fails.
     """
     began = time.monotonic()
+    order = Order(**asked)
+    settings, aim, student = order.settings, order.aim, order.student
     keras_io.deterministic(settings["seed"])
-    ready = load(progress, model, dataset, labelled, task, adapter, teacher, settings, aim)
-    if settings["keep_macs"] == "auto":
-        ready = paced(ready, settings, work)
-    cutter, facts = (None, {}) if student else _cutter(ready, settings, costs, precisions, work, progress)
+    ready = order.schooling(work, progress)
+    cutter, facts = (None, {}) if student else order.cutter(ready, work, progress)
     keep = _amounts(cutter, settings).given(settings, aim) if cutter else None
     if cutter and (why := _amounts(cutter, settings).idle(keep, settings, judged=ready.judges)):
         facts["notes"].append(why)
         if not cutter.thinning.asked:
-            return _as_it_came(model, out, ready, facts) | {"stage_minutes": (time.monotonic() - began) / 60}
+            return _as_it_came(order.model, out, ready, facts) | {"stage_minutes": (time.monotonic() - began) / 60}
         keep = 1.0  # zeros and thinner pairs of layers are still to be had
     if settings["patience"] or (cutter and keep is None):
         ready = ready.held_apart()
+    macs = analyze(ready.original).macs()
+    team = Team(order, work, ready.school.held is not None, at_once(settings, macs, ready.samples, jobs))
+    both = cutter is not None and keep is not None and not team.held  # else controls come first: they judge
+    shares = [*([None] if settings["control"] else []), *([keep] if both else [])]
+    wanted = [Wanted(share, seed) for seed in _seeds(settings) for share in shares]
+    team.train(wanted, _share(progress, _READY, 1 - _READY if both else _cut_starts(settings) - _READY, ""))
     controls = _controls(ready, settings, work, progress)
-    school = replace(ready.school, judge=_judge(ready, controls, task, aim))
+    school = replace(ready.school, judge=_judge(ready, controls, order))
     if cutter is None:
         assert student is not None
         found = [_taught_student(student, ready.original, school, settings, work, progress)]
         facts = {"frozen": [], "widths": [], "target_reached": True, "cost": "", "notes": []}
-        facts |= {"macs_before": analyze(ready.original).macs(), "macs_after": found[0].macs}
+        facts |= {"macs_before": macs, "macs_after": found[0].macs}
     else:
         cutter.school = school
-        found = _candidates(cutter, keep, settings, aim, progress)
+        found = _candidates(cutter, keep, team, settings, aim, progress)
         facts |= _facts(cutter, found[0])
     chosen = found[0]
     shutil.copyfile(chosen.file, out / MODEL)
@@ -93,9 +88,33 @@ def run(
         "tried": [_tried(made) for made in (*found, *controls)],
         "minutes": sum(candidate.seconds for candidate in found) / 60,
         "control_minutes": sum(taught.seconds for taught in controls) / 60 if controls else None,
+        "at_once": team.at_once,
         "stage_minutes": (time.monotonic() - began) / 60,
         "training_samples": ready.samples,
     }
+
+
+def train(
+    *, out: Path, work: Path, progress: Progress, keep: float | None, seed: int, held: bool, **asked: Any
+) -> dict[str, Any]:
+    """Make one network that ``run`` wants, in ``work``, where it finds it: cut to ``keep``, or None, the control.
+
+    held: some samples are held apart. The control of the first seed judges by them, so it is there already.
+    """
+    order = Order(**asked)
+
+    def quiet(done: float, text: str) -> None:
+        """Who started this process said so already."""
+
+    keras_io.deterministic(order.settings["seed"])
+    ready = order.schooling(work, quiet)
+    ready = ready.held_apart() if held else ready
+    if keep is None:
+        return {"name": _control(ready, seed, work, progress).name}
+    cutter, _ = order.cutter(ready, work, quiet)
+    controls = _controls(ready, order.settings, work, quiet) if held else []
+    cutter.school = replace(ready.school, judge=_judge(ready, controls, order))
+    return {"name": cutter.candidate(keep, seed, progress).name}
 
 
 def _controls(ready: Schooling, settings: dict[str, Any], work: Path, progress: Progress) -> list[Candidate]:
@@ -106,11 +125,15 @@ def _controls(ready: Schooling, settings: dict[str, Any], work: Path, progress: 
     for seed in _seeds(settings):
         width = (_cut_starts(settings) - _READY) / settings["seeds"]
         tell = _share(progress, _READY + width * (seed - settings["seed"]), width, f"control, seed {seed}: ")
-        found.append(retrained(copy_model(ready.original), ready.school, seed, tell, work / f"control-seed-{seed}"))
+        found.append(_control(ready, seed, work, tell))
     return found
 
 
-def _judge(ready: Schooling, controls: Sequence[Candidate], task: dict[str, Any], aim: dict[str, Any]) -> Judge | None:
+def _control(ready: Schooling, seed: int, work: Path, progress: Progress) -> Candidate:
+    return retrained(copy_model(ready.original), ready.school, seed, progress, work / name_of(None, seed))
+
+
+def _judge(ready: Schooling, controls: Sequence[Candidate], order: Order) -> Judge | None:
     """Return who judges amounts on held samples; None where there are none.
 
     With a control, it is the reference: the unpruned network may have learned the held samples by heart when it
@@ -119,7 +142,8 @@ def _judge(ready: Schooling, controls: Sequence[Candidate], task: dict[str, Any]
     if ready.school.held is None:
         return None
     reference = keras_io.load(controls[0].file) if controls else ready.original
-    return Judge(reference, ready.school.held.inputs, ready.held_truth, ready.classes, task, aim["slack"])
+    held, slack = ready.school.held.inputs, order.aim["slack"]
+    return Judge(reference, held, ready.held_truth, ready.classes, order.task, slack)
 
 
 def _taught_student(
@@ -130,36 +154,6 @@ def _taught_student(
     macs, start = analyze(student).macs(), _cut_starts(settings)
     tell = _share(progress, start, 1 - start, "")
     return replace(retrained(student, school, settings["seed"], tell, work / "student"), macs=macs)
-
-
-def _few(ready: Schooling) -> Arrays:
-    return {name: array[:_RANKING_SAMPLES] for name, array in ready.inputs.items()}
-
-
-def _cutter(
-    ready: Schooling, settings: dict[str, Any], costs: Sequence[Path], precisions: list[str], work: Path,
-    progress: Progress,
-) -> tuple[Cutter | None, dict[str, Any]]:  # fmt: skip
-    thinning = Thinning(
-        _few(ready), work, low_rank=settings["low_rank"], energy=settings["low_rank_energy"],
-        sparsity=settings["sparsity"], precisions=precisions,
-    )  # fmt: skip
-    progress(0.03, "finding channel groups")
-    graph = analyze(ready.original)
-    few = _few(ready)
-    progress(0.05, f"ranking {graph.unit_count} channel groups")
-    ranking = IMPORTANCE[settings["importance"]](ready.original, graph, few, settings["seed"])
-    proof = {name: array[:_EXACTNESS_SAMPLES] for name, array in few.items()}
-    limits = {name: settings[name] for name in _LIMITS}
-    cost, note = cost_named("macs" if settings["keep_macs"] == 1 else settings["cost"], graph, costs)
-    cutter = Cutter(
-        ready.original, graph, ranking, cost, limits, ready.school, proof, thinning, work, refits=settings["refit"]
-    )
-    return cutter, {
-        "frozen": [f"{item.layer}: {item.reason}" for item in graph.frozen],
-        "cost": cost.name,
-        "notes": [note] if note else [],
-    }
 
 
 def _amounts(cutter: Cutter, settings: dict[str, Any]) -> Search[Candidate]:
@@ -193,17 +187,20 @@ def _as_it_came(model: Path, out: Path, ready: Schooling, facts: dict[str, Any])
 
 
 def _candidates(
-    cutter: Cutter, keep: float | None, settings: dict[str, Any], aim: dict[str, Any], progress: Progress
+    cutter: Cutter, keep: float | None, team: Team, settings: dict[str, Any], aim: dict[str, Any], progress: Progress
 ) -> list[Candidate]:
     """Return every network that was made, the chosen one first; without ``keep``, the amount is searched for."""
     start, seeds = _cut_starts(settings), settings["seeds"]
     amounts = _amounts(cutter, settings)
     tell = _share(progress, start, (1 - start) / seeds, "")
     if keep is not None:
+        team.train([Wanted(keep, seed) for seed in _seeds(settings)], _share(progress, start, 1 - start, ""))
         found = [amounts.make(keep, tell)]
     else:
         found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], tell)
     chosen = best(found, aim["accuracy_drop"]) if len(found) > 1 else found[0]
+    others = [Wanted(chosen.keep, seed) for seed in _seeds(settings)[1:]]
+    team.train(others, _share(progress, start + (1 - start) / seeds, (1 - start) * (seeds - 1) / seeds, ""))
     again = [
         cutter.candidate(
             chosen.keep, seed, _share(progress, 1 - (1 - start) * (seeds - number) / seeds, 0.0, f"seed {seed}: ")

@@ -64,6 +64,7 @@ class PruneSummary(Model):
     frozen: list[str] = Field(default=[], description="layers left alone, with the reason")
     minutes: float = Field(default=0.0, description="of recovery, over everything that was tried")
     control_minutes: float | None = Field(default=None, description="of training the unpruned model as long")
+    at_once: int = Field(default=1, description="trainings side by side: their minutes overlap, and each took longer")
     chosen: str = Field(default="", description="name of the network that went on, among those tried")
     judged_by: str = Field(default="", description="what held samples were judged by while choosing an amount")
     tried: list[Tried] = Field([])

@@ -126,7 +126,7 @@ def _signed(drop: float) -> str:
 def pruning_facts(prune: PruneSummary) -> list[tuple[str, str]]:
     """Return what was cut, by what, and what it was taught with, each under a title."""
     controls = sum(one.name.startswith(CONTROL) for one in prune.tried)
-    minutes = f", {_minutes(prune.minutes, len(prune.tried) - controls)}" if prune.minutes else ""
+    minutes = f", {_minutes(prune, prune.minutes, len(prune.tried) - controls)}" if prune.minutes else ""
     rows = [
         ("Multiply-accumulates", _before_after(prune.macs_before, prune.macs_after)),
         ("Parameters", _before_after(prune.parameters_before, prune.parameters_after)),
@@ -143,14 +143,16 @@ def pruning_facts(prune: PruneSummary) -> list[tuple[str, str]]:
         text = "" if lost is None else f": {_signed(lost)} points"
         rows.append(("Amounts judged by", f"{prune.judged_by}, on samples nothing learned from{text}"))
     if prune.control_minutes is not None:
-        rows.append(("Control", f"the unpruned model, trained as long: {_minutes(prune.control_minutes, controls)}"))
+        minutes = _minutes(prune, prune.control_minutes, controls)
+        rows.append(("Control", f"the unpruned model, trained as long: {minutes}"))
     if prune.checkpoint:
         rows.append(("Taken from", f"{prune.checkpoint}, made by an earlier edgekit prune; nothing was trained now"))
     return rows
 
 
-def _minutes(minutes: float, networks: int) -> str:
-    return f"{minutes:.1f} min" + (f" for {networks} networks" if networks > 1 else "")
+def _minutes(prune: PruneSummary, minutes: float, networks: int) -> str:
+    each = f"{minutes:.1f} min" + (f" for {networks} networks" if networks > 1 else "")
+    return each + (f", {prune.at_once} trainings at a time" if prune.at_once > 1 else "")
 
 
 def _repair(chosen: Tried) -> str:

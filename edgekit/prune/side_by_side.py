@@ -1,0 +1,112 @@
+"""Train several networks at once, each in a process of its own.
+
+The layers of a small network keep two cores busy for part of each step only: two trainings side by side are done
+before the same two one after the other, with the same bits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit import keras_io, worker
+from edgekit.progress import Progress
+from edgekit.prune.candidate import is_made, name_of
+from edgekit.prune.order import Order
+
+MOST = 2  # at once: a third slowed the other two by more than it gained, on two cores
+_WORTH = 1e12  # multiply-accumulates of a forward pass over all samples and epochs: a process takes 10 s to begin
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A network to train: cut to ``keep`` of its multiply-accumulates, or None, the control."""
+
+    keep: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return name_of(self.keep, self.seed)
+
+    @property
+    def share(self) -> float:
+        """What it takes, in trainings of the unpruned network."""
+        return 1.0 if self.keep is None else self.keep
+
+
+@dataclass(frozen=True)
+class Team:
+    """Makes networks in ``work``, where the stage finds them. held: some samples are held apart."""
+
+    order: Order
+    work: Path
+    held: bool
+    at_once: int
+
+    def train(self, wanted: Sequence[Wanted], progress: Progress) -> None:
+        """Train those that are not there yet, if there are several and room for it; else leave them to the stage."""
+        missing = [each for each in wanted if not is_made(self.work / each.name)]
+        if self.at_once < 2 or len(missing) < 2:
+            return
+        board = _Board(missing, len(wanted), progress)
+        children = worker.Children()
+        with ThreadPoolExecutor(self.at_once) as pool:
+            running = [pool.submit(self._train, each, board, children) for each in missing]
+            try:
+                for future in running:
+                    future.result()
+            except BaseException:
+                for future in running:
+                    future.cancel()
+                children.end()
+                raise
+
+    def _train(self, wanted: Wanted, board: _Board, children: worker.Children) -> None:
+        folder = self.work / wanted.name
+        folder.mkdir(exist_ok=True)
+        worker.run(
+            "edgekit.prune.stage:train",
+            {**vars(self.order), "work": self.work, "keep": wanted.keep, "seed": wanted.seed, "held": self.held},
+            folder, lambda done, text: board.tell(wanted, done), label=wanted.name, children=children, own_cpu=True,
+            custom=keras_io.custom_file(),
+        )  # fmt: skip
+        board.tell(wanted, 1.0)
+
+
+def at_once(settings: dict[str, Any], macs: float, samples: int, jobs: int) -> int:
+    """Return how many trainings may run at once: one where they are short, or where layers are timed between them."""
+    short = macs * samples * settings["epochs"] < _WORTH
+    return 1 if short or settings["low_rank"] else min(jobs, MOST)
+
+
+class _Board:
+    """Makes one progress of many, told from several threads."""
+
+    def __init__(self, missing: Sequence[Wanted], total: int, progress: Progress) -> None:
+        self._done = dict.fromkeys(missing, 0.0)
+        self._made_before, self._total, self._progress = total - len(missing), total, progress
+        self._lock, self._first = threading.Lock(), (0.0, 0.0)
+
+    def tell(self, wanted: Wanted, done: float) -> None:
+        with self._lock:
+            self._done[wanted] = done
+            made = self._made_before + sum(share == 1.0 for share in self._done.values())
+            whole = sum(each.share for each in self._done)
+            share = sum(each.share * part for each, part in self._done.items()) / whole
+            self._progress(share, f"{made} of {self._total} networks trained, {MOST} at a time{self._left(share)}")
+
+    def _left(self, share: float) -> str:
+        """Estimate from what was done since the first word of progress: loading and compiling come before."""
+        now = time.monotonic()
+        if not share or not self._first[1]:
+            self._first = (now, share)
+            return ""
+        began, first = self._first
+        minutes = (now - began) / (share - first) * (1 - share) / 60 if share > first else 0.0
+        return f", about {minutes:.0f} min left" if minutes >= 1 else ""
