@@ -32,6 +32,7 @@ class Order:
     unpruned model. student: a network to teach instead of cutting. costs: the file of ``latency.costs``, where the
     plan has that step. precisions: in which low-rank pairs of layers must be faster. aim: ``accuracy_drop`` in
     points, ``speedup`` over the float model, ``latency_ms`` (or None), and ``slack``, the agreement a point is worth.
+    others: more samples to distil on, without truth.
     """
 
     model: Path
@@ -45,12 +46,13 @@ class Order:
     precisions: list[str]
     settings: dict[str, Any]
     aim: dict[str, Any]
+    others: dict[str, Any] | None = None
 
     def schooling(self, work: Path, progress: Progress) -> Schooling:
         """Load the model and its samples; where the amount is searched for, train no longer than its minutes allow."""
         ready = load(
-            progress, self.model, self.dataset, self.labelled, self.task, self.adapter, self.teacher, self.settings,
-            self.aim,
+            progress, self.model, self.dataset, self.labelled, self.others, self.task, self.adapter, self.teacher,
+            self.settings, self.aim,
         )  # fmt: skip
         return paced(ready, self.settings, work) if self.settings["keep_macs"] == "auto" else ready
 

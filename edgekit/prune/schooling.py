@@ -12,13 +12,14 @@ import numpy as np
 
 from edgekit import keras_io
 from edgekit.artifact import TensorSpec
-from edgekit.dataset import Preprocess, open_dataset
+from edgekit.dataset import Dataset, Preprocess, open_dataset
 from edgekit.errors import RecipeError
 from edgekit.progress import Progress
 from edgekit.prune.candidate import School
 from edgekit.prune.judging.held import Split
 from edgekit.prune.keras.functional import as_functional
 from edgekit.prune.keras.signature import Arrays, input_names, output_shapes, sample_count
+from edgekit.prune.recovery.augmentation import has_images
 from edgekit.prune.recovery.batches import Lesson
 from edgekit.prune.recovery.losses import teaching
 from edgekit.prune.recovery.pace import affordable_epochs, affordable_samples
@@ -57,35 +58,45 @@ class Schooling:
         if not self.judges:
             return self
         split, whole = Split.of(sample_count(self.inputs)), self.school.lesson
-        school = replace(self.school, lesson=whole.part(split.train), held=whole.part(split.held))
+        lesson = replace(whole.part(split.train), others=whole.others)
+        school = replace(self.school, lesson=lesson, held=whole.part(split.held))
         truth = None if self.truth is None else _as_truth([self.truth[number] for number in split.held])
         return replace(self, school=school, held_truth=truth)
 
 
 def load(
-    progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool, task: dict[str, Any],
-    adapter: Path | None, teacher: Path | None, settings: dict[str, Any], aim: dict[str, Any],
+    progress: Progress, model: Path, dataset: dict[str, Any], labelled: bool, others: dict[str, Any] | None,
+    task: dict[str, Any], adapter: Path | None, teacher: Path | None, settings: dict[str, Any], aim: dict[str, Any],
 ) -> Schooling:  # fmt: skip
     """Load the model and its samples. Raises RecipeError where a teacher answers in other shapes."""
     progress(0.0, "loading the model")
     original = as_functional(keras_io.load(model))
-    samples = open_dataset(
-        dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
-        labelled=labelled, classes=dataset["classes"],
-    )  # fmt: skip
-    there, samples = len(samples), samples.spread(affordable_samples(_specs(original)))
+    room = affordable_samples(_specs(original))
+    samples = _opened(dataset, labelled)
+    there, samples = len(samples), samples.spread(room)
     inputs = samples.stacked(_specs(original))
     progress(0.02, f"{len(samples)} samples to learn from")
+    more = None
+    if others and settings["mixed_share"] and has_images(inputs) and room > len(samples):
+        more = _opened(others, labelled=False).spread(room - len(samples)).stacked(_specs(original))
     learned = teaching(original, inputs, samples, labelled, task, adapter, model)
     school = School(
-        _teacher(teacher, original), Lesson(inputs, learned.truth, learned.encode), learned.loss, None, None,
+        _teacher(teacher, original), Lesson(inputs, learned.truth, learned.encode, more), learned.loss, None, None,
         RecoverySettings(**{name: settings[name] for name in RecoverySettings.__dataclass_fields__}),
         kindred=teacher is None,
     )  # fmt: skip
     alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
     by = f"{learned.source_text} + distillation" if learned.loss else alone
+    by += f", also on {sample_count(more)} unlabelled samples" if more else ""
     notes = (f"Of {there} training samples {len(samples)} were used, what 4 GB hold.",) if len(samples) < there else ()
     return Schooling(original, inputs, school, samples.truth if labelled else None, samples.classes, by, notes)
+
+
+def _opened(dataset: dict[str, Any], labelled: bool) -> Dataset:
+    return open_dataset(
+        dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
+        labelled=labelled, classes=dataset["classes"],
+    )  # fmt: skip
 
 
 def paced(ready: Schooling, settings: dict[str, Any], work: Path) -> Schooling:

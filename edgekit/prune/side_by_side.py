@@ -17,9 +17,12 @@ from typing import Any
 from edgekit import keras_io, worker
 from edgekit.progress import Progress
 from edgekit.prune.candidate import is_made, name_of
+from edgekit.prune.keras.signature import Arrays, sample_count
 from edgekit.prune.order import Order
+from edgekit.runtimes.facts import memory_bytes
 
 MOST = 2  # at once: a third slowed the other two by more than it gained, on two cores
+_TRAINING = 3 << 30  # bytes of a process that trains, besides its samples
 _WORTH = 1e12  # multiply-accumulates of a forward pass over all samples and epochs: a process takes 10 s to begin
 
 
@@ -79,10 +82,16 @@ class Team:
         board.tell(wanted, 1.0)
 
 
-def at_once(settings: dict[str, Any], macs: float, samples: int, jobs: int) -> int:
-    """Return how many trainings may run at once: one where they are short, or where layers are timed between them."""
-    short = macs * samples * settings["epochs"] < _WORTH
-    return 1 if short or settings["low_rank"] else min(jobs, MOST)
+def at_once(settings: dict[str, Any], macs: float, inputs: Arrays, jobs: int) -> int:
+    """Return how many trainings may run at once, each with samples of its own in memory.
+
+    One where they are short, or where layers are timed between them.
+    """
+    if macs * sample_count(inputs) * settings["epochs"] < _WORTH or settings["low_rank"]:
+        return 1
+    samples = 2 * sum(array.nbytes for array in inputs.values())  # what is without labels may be as many
+    fitting = (memory_bytes() - samples) // (_TRAINING + samples)
+    return int(max(1, min(jobs, MOST, fitting)))
 
 
 class _Board:

@@ -52,7 +52,7 @@ def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: An
     if settings["patience"] or (cutter and keep is None):
         ready = ready.held_apart()
     macs = analyze(ready.original).macs()
-    team = Team(order, work, ready.school.held is not None, at_once(settings, macs, ready.samples, jobs))
+    team = Team(order, work, ready.school.held is not None, at_once(settings, macs, ready.inputs, jobs))
     both = cutter is not None and keep is not None and not team.held  # else controls come first: they judge
     shares = [*([None] if settings["control"] else []), *([keep] if both else [])]
     wanted = [Wanted(share, seed) for seed in _seeds(settings) for share in shares]

@@ -55,6 +55,19 @@ def test_some_batches_are_mixed_without_labels_and_some_move_with_them() -> None
         np.testing.assert_allclose(batch["taught"]["out"], asked(batch["inputs"])["out"], rtol=1e-5)
 
 
+def test_mixed_images_are_made_of_the_others_too() -> None:
+    labelled = lesson()
+    others = {"image": np.full((3 * COUNT, 16, 16, 3), 1000.0, np.float32)}
+    whole = Lesson(labelled.inputs, labelled.truth, labelled.encode, others)
+    batches = [batch for seed in range(10) for batch in epoch(Batches(whole, None, SIZE, asked, mixed_share=0.5), seed)]
+    brightest = np.concatenate(
+        [batch["inputs"]["image"].max(axis=(1, 2, 3)) for batch in batches if not batch["labels"]]
+    )
+    assert np.mean(brightest > 500) > 0.75, "three quarters of the images, and those they are pasted on"
+    assert all(batch["inputs"]["image"].max() < 500 for batch in batches if batch["labels"])
+    assert whole.part(np.arange(4)).others is None
+
+
 def test_without_labels_nothing_moves_but_mixing() -> None:
     made = Batches(lesson(with_boxes=False), asked(lesson().inputs), SIZE, asked, mixed_share=0.5, moved_share=0.5)
     assert all(not batch["labels"] for batch in epoch(made))

@@ -16,6 +16,7 @@ import pytest
 from edgekit import keras_io, worker
 from edgekit.artifact import digest
 from edgekit.errors import StageError
+from edgekit.prune import side_by_side
 from edgekit.prune.candidate import name_of
 from edgekit.prune.side_by_side import MOST, Wanted, _Board, at_once
 from edgekit.recipe import TaskTable
@@ -140,12 +141,16 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_short_trainings_and_those_that_time_layers_stay_in_one_process() -> None:
-    long = {"epochs": 60, "low_rank": False}
-    assert at_once(long, macs=1e9, samples=300, jobs=8) == MOST
-    assert at_once(long, macs=1e9, samples=300, jobs=1) == 1
-    assert at_once(long, macs=1e6, samples=300, jobs=8) == 1
-    assert at_once(long | {"low_rank": True}, macs=1e9, samples=300, jobs=8) == 1
+def test_trainings_that_are_short_or_time_layers_or_fill_the_memory_stay_in_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(side_by_side, "memory_bytes", lambda: 8 << 30)
+    long, inputs = {"epochs": 60, "low_rank": False}, {"x": np.zeros((300, 64, 64, 3), np.float32)}
+    assert at_once(long, 1e9, inputs, jobs=8) == MOST
+    assert at_once(long, 1e9, inputs, jobs=1) == 1
+    assert at_once(long, 1e6, inputs, jobs=8) == 1
+    assert at_once(long | {"low_rank": True}, 1e9, inputs, jobs=8) == 1
+    assert at_once(long, 1e9, {"x": np.broadcast_to(inputs["x"][:1], (30_000, 64, 64, 3))}, jobs=8) == 1, "3 GB twice"
 
 
 def test_progress_weighs_networks_by_what_they_compute() -> None:

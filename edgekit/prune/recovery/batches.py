@@ -21,18 +21,22 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Lesson:
-    """Samples to learn from or to be judged by: inputs and truth by name, and how truth becomes a loss's labels."""
+    """Samples to learn from or to be judged by: inputs and truth by name, and how truth becomes a loss's labels.
+
+    others: more inputs, of which nobody knows the truth; mixed images are made of them too.
+    """
 
     inputs: Arrays
     truth: Arrays | None = None
     encode: Encode = dict
+    others: Arrays | None = None
 
     @property
     def labels(self) -> Arrays | None:
         return None if self.truth is None else self.encode(self.truth)
 
     def part(self, chosen: npt.NDArray[Any]) -> Lesson:
-        """Return the samples of these numbers."""
+        """Return the samples of these numbers, without ``others``."""
         truth = None if self.truth is None else _rows(self.truth, chosen)
         return Lesson(_rows(self.inputs, chosen), truth, self.encode)
 
@@ -61,13 +65,24 @@ class Batches:
         for chosen in order.reshape(-1, self.size):
             part = self.lesson.part(chosen)
             if generator.random() < self.mixed_share:
-                mixed = Lesson(mix(part.inputs, generator))
+                mixed = Lesson(mix(self._drawn(part.inputs, generator), generator))
                 yield _parts(mixed, self.ask_teacher(mixed.inputs))
             elif part.truth and self._moves(part.inputs, part.truth, generator):
                 moved = Lesson(*move(part.inputs, part.truth, generator, symmetric=self.symmetric), part.encode)
                 yield _parts(moved, self.ask_teacher(moved.inputs))
             else:
                 yield _parts(part, _rows(self.taught, chosen) if self.taught else self.ask_teacher(part.inputs))
+
+    def _drawn(self, inputs: Arrays, generator: np.random.Generator) -> Arrays:
+        """Return a batch drawn from all samples and the others; without others the one that is at hand."""
+        if self.lesson.others is None:
+            return inputs
+        samples = sample_count(self.lesson.inputs)
+        drawn = generator.integers(0, samples + sample_count(self.lesson.others), self.size)
+        return {
+            name: np.stack([array[i] if i < samples else self.lesson.others[name][i - samples] for i in drawn])
+            for name, array in self.lesson.inputs.items()
+        }
 
     def _moves(self, inputs: Arrays, truth: Arrays, generator: np.random.Generator) -> bool:
         return bool(self.moved_share and can_move(inputs, truth) and generator.random() < self.moved_share)
