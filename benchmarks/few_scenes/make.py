@@ -5,8 +5,8 @@ From the repository root:
     python -m benchmarks.few_scenes.make OUT                                                  the sample's network
     python -m benchmarks.few_scenes.make OUT --name wide --width 0.5 --heads 128 128 --batch 8     a generous one
 
-Writes OUT/NAME.keras, model.keras unless named, and what edgekit.toml beside this file reads: OUT/adapter.py and
-OUT/data, with 3,000 test scenes. Refuses to write over a network.
+Writes OUT/NAME.keras, model.keras unless named, and what the recipes beside this file read: OUT/adapter.py and
+OUT/data, with 3,000 test scenes. Scenes that lose their labels join those of calibration. Refuses to write over a network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of every hidden width")
     parser.add_argument("--heads", type=int, nargs="*", default=(), help="widths of the convolutions of each head")
-    parser.add_argument("--scenes", type=int, default=1500, help="the first of the committed ones; once for each OUT")
+    parser.add_argument("--scenes", type=int, default=1500, help="that keep their labels, once for each OUT")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="model")
     options = parser.parse_args()
@@ -53,6 +53,9 @@ def _write_data(out: Path, scenes: int) -> None:
     shutil.copytree(HERE / "data", out / "data", ignore=shutil.ignore_patterns("test*"))
     labels = out / "data" / "train.json"
     known = json.loads(labels.read_text())
+    for image in known["images"][scenes:]:
+        images = labels.parent / "train"
+        (images / image["file_name"]).rename(labels.parent / "calibration" / f"unlabelled_{image['file_name']}")
     known["images"] = known["images"][:scenes]
     kept = {image["id"] for image in known["images"]}
     known["annotations"] = [each for each in known["annotations"] if each["image_id"] in kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,8 +59,9 @@ class Schooling:
         if not self.judges:
             return self
         split, whole = Split.of(sample_count(self.inputs)), self.school.lesson
-        lesson = replace(whole.part(split.train), others=whole.others)
-        school = replace(self.school, lesson=lesson, held=whole.part(split.held))
+        held = whole.part(split.held)
+        others = None if whole.others is None else _unlike(whole.others, held.inputs)
+        school = replace(self.school, lesson=replace(whole.part(split.train), others=others), held=held)
         truth = None if self.truth is None else _as_truth([self.truth[number] for number in split.held])
         return replace(self, school=school, held_truth=truth)
 
@@ -97,6 +99,17 @@ def _opened(dataset: dict[str, Any], labelled: bool) -> Dataset:
         dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
         labelled=labelled, classes=dataset["classes"],
     )  # fmt: skip
+
+
+def _unlike(others: Arrays, held: Arrays) -> Arrays | None:
+    """Leave out what is held apart, to the byte: calibration may have images of the training folder."""
+    known = {_digest(held, number) for number in range(sample_count(held))}
+    kept = [number for number in range(sample_count(others)) if _digest(others, number) not in known]
+    return {name: array[kept] for name, array in others.items()} if kept else None
+
+
+def _digest(arrays: Arrays, number: int) -> bytes:
+    return hashlib.sha256(b"".join(arrays[name][number].tobytes() for name in sorted(arrays))).digest()
 
 
 def paced(ready: Schooling, settings: dict[str, Any], work: Path) -> Schooling:

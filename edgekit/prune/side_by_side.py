@@ -19,6 +19,7 @@ from edgekit.progress import Progress
 from edgekit.prune.candidate import is_made, name_of
 from edgekit.prune.keras.signature import Arrays, sample_count
 from edgekit.prune.order import Order
+from edgekit.prune.recovery.pace import effort
 from edgekit.runtimes.facts import memory_bytes
 
 MOST = 2  # at once: a third slowed the other two by more than it gained, on two cores
@@ -40,7 +41,7 @@ class Wanted:
     @property
     def share(self) -> float:
         """What it takes, in trainings of the unpruned network."""
-        return 1.0 if self.keep is None else self.keep
+        return 1.0 if self.keep is None else effort(self.keep)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from edgekit.prune.keras.functional import as_functional, copy_model
 from edgekit.prune.keras.graph import analyze
 from edgekit.prune.latency.costs import predictions
 from edgekit.prune.order import Order
+from edgekit.prune.recovery.pace import effort
 from edgekit.prune.schooling import Schooling, check_alike
 from edgekit.prune.selection.search import Search, best
 from edgekit.prune.side_by_side import Team, Wanted, at_once
@@ -237,10 +238,10 @@ def _seeds(settings: dict[str, Any]) -> range:
 
 
 def _cut_starts(settings: dict[str, Any]) -> float:
-    """Return the progress at which the controls are done: an epoch costs about what the network computes."""
+    """Return the progress at which the controls are done."""
     if not settings["control"]:
         return _READY
-    cut = settings["seeds"] * settings["keep_macs"] if settings["keep_macs"] != "auto" else _SEARCH
+    cut = settings["seeds"] * effort(settings["keep_macs"]) if settings["keep_macs"] != "auto" else _SEARCH
     return float(_READY + (1.0 - _READY) * settings["seeds"] / (settings["seeds"] + cut))
 
 

@@ -71,7 +71,7 @@ class DataTable(Table):
     kind: DataKind
     test: Path = Field(description="labelled samples every figure is scored on")
     test_labels: Path | None = Field(None, description="coco: the annotations of test")
-    calibration: Path = Field(description="unlabelled samples, disjoint from test")
+    calibration: Path = Field(description="unlabelled samples, disjoint from test; recovery distils on them too")
     train: Path | None = Field(None, description="labelled samples for recovery after pruning, disjoint from test")
     train_labels: Path | None = None
 

@@ -40,6 +40,11 @@ def affordable_epochs(
     return found
 
 
+def effort(keep: float) -> float:
+    """Return what it takes to train a network cut to ``keep``, in trainings of the unpruned one; both ask it."""
+    return (keep * (_STEP - 1) + 1) / _STEP
+
+
 def _seconds_per_sample(network: keras.Model, inputs: Arrays, batch: int) -> float:
     """Return the time of a forward pass: of a few batches the fastest, since others may use the machine, too."""
     forward, taken = predictor(network), []
