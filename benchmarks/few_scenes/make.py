@@ -6,7 +6,8 @@ From the repository root:
     python -m benchmarks.few_scenes.make OUT --name wide --width 0.5 --heads 128 128 --batch 8     a generous one
 
 Writes OUT/NAME.keras, model.keras unless named, and what the recipes beside this file read: OUT/adapter.py and
-OUT/data, with 3,000 test scenes. Scenes that lose their labels join those of calibration. Refuses to write over a network.
+OUT/data, with 3,000 test scenes. Scenes that lose their labels join those of calibration. It refuses to write
+over a network.
 """
 
 from __future__ import annotations
