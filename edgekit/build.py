@@ -123,8 +123,9 @@ def _check_data(wanted: recipe.Recipe) -> tuple[Dataset, Dataset, Dataset | None
     test = opened(table.test, table.test_labels, labelled)
     calibration = opened(table.calibration, None, False)
     train = opened(table.train, table.train_labels, labelled) if table.train else None
+    unlabelled = opened(table.unlabelled, None, False) if table.unlabelled else None
     scored = test.fingerprints()
-    for name, other in (("calibration", calibration), ("train", train)):
+    for name, other in (("calibration", calibration), ("train", train), ("unlabelled", unlabelled)):
         shared = len(scored & other.fingerprints()) if other else 0
         if shared:
             raise RecipeError(

@@ -44,7 +44,7 @@ def identity(wanted: recipe.Recipe, path: Path, targets: Sequence[Target], *, le
         targets=[item.name for item in targets],
         test_sha256=content_of(table.test, table.test_labels),
         calibration_sha256=content_of(table.calibration),
-        train_sha256=content_of(table.train, table.train_labels) if learns and table.train else "",
+        train_sha256=content_of(table.train, table.train_labels, table.unlabelled) if learns and table.train else "",
     )
 
 

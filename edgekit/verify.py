@@ -117,7 +117,9 @@ def _origin(known: dict[str, Any], path: Path) -> Iterator[Claim]:
     yield _equal("test data", then["test_sha256"], content_of(table.test, table.test_labels))
     yield _equal("calibration data", then["calibration_sha256"], content_of(table.calibration))
     if then["train_sha256"]:
-        yield _equal("training data", then["train_sha256"], content_of(table.train, table.train_labels))
+        yield _equal(
+            "training data", then["train_sha256"], content_of(table.train, table.train_labels, table.unlabelled)
+        )
 
 
 def _tools(known: dict[str, Any]) -> Iterator[Claim]:

@@ -185,6 +185,14 @@ def test_overlap_of_arrays(recipe: Path) -> None:
     refused(recipe, 2, "3 sample(s)", "data.calibration", "data.test")
 
 
+def test_overlap_of_unlabelled_arrays(recipe: Path) -> None:
+    with np.load(recipe / "data/test.npz") as stored:
+        np.savez(recipe / "data/more.npz", x=stored["x"][:3])
+    known = 'calibration = "data/calibration.npz"'
+    edit(recipe, known, f'{known}\nunlabelled = "data/more.npz"')
+    refused(recipe, 2, "3 sample(s)", "data.unlabelled", "data.test")
+
+
 def test_label_outside_the_classes(recipe: Path) -> None:
     with np.load(recipe / "data/test.npz") as stored:
         x, y = stored["x"], stored["y"].copy()

@@ -6,8 +6,8 @@ From the repository root:
     python -m benchmarks.few_scenes.make OUT --name wide --width 0.5 --heads 128 128 --batch 8     a generous one
 
 Writes OUT/NAME.keras, model.keras unless named, and what the recipes beside this file read: OUT/adapter.py and
-OUT/data, with 3,000 test scenes. Scenes that lose their labels join those of calibration. It refuses to write
-over a network.
+OUT/data, with 3,000 test scenes. Scenes that lose their labels join those of calibration in data/unlabelled.
+It refuses to write over a network.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def _write_data(out: Path, scenes: int) -> None:
     shutil.copytree(HERE / "data", out / "data", ignore=shutil.ignore_patterns("test*"))
     labels = out / "data" / "train.json"
     known = json.loads(labels.read_text())
+    shutil.copytree(out / "data" / "calibration", out / "data" / "unlabelled")
     for image in known["images"][scenes:]:
-        images = labels.parent / "train"
-        (images / image["file_name"]).rename(labels.parent / "calibration" / f"unlabelled_{image['file_name']}")
+        name = image["file_name"]
+        (out / "data" / "train" / name).rename(out / "data" / "unlabelled" / f"train_{name}")
     known["images"] = known["images"][:scenes]
     kept = {image["id"] for image in known["images"]}
     known["annotations"] = [each for each in known["annotations"] if each["image_id"] in kept]

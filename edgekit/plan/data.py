@@ -54,6 +54,11 @@ class Data:
         data = self._recipe.data
         return self.of(data.train, data.train_labels) if data.train else self.calibration()
 
+    def unlabelled(self) -> dict[str, Any] | None:
+        """Return what more there is to distil on."""
+        more = self._recipe.data.unlabelled
+        return self.of(more, None) if more else None
+
     def task(self) -> dict[str, Any]:
         task = self._recipe.task
         table = task.model_dump(mode="json", exclude={"adapter", "classes"})

@@ -102,7 +102,7 @@ def _opened(dataset: dict[str, Any], labelled: bool) -> Dataset:
 
 
 def _unlike(others: Arrays, held: Arrays) -> Arrays | None:
-    """Leave out what is held apart, to the byte: calibration may have images of the training folder."""
+    """Leave out what is held apart, to the byte: the unlabelled may have images of the training folder."""
     known = {_digest(held, number) for number in range(sample_count(held))}
     kept = [number for number in range(sample_count(others)) if _digest(others, number) not in known]
     return {name: array[kept] for name, array in others.items()} if kept else None

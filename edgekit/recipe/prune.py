@@ -63,7 +63,7 @@ class PruneTable(Table):
     )
     ema: bool = False
     mixed_share: float = Field(
-        0.5, ge=0, le=1, description="steps on shifted, mixed and relit images, also of calibration, without labels"
+        0.5, ge=0, le=1, description="steps on shifted, mixed and relit images, also of data.unlabelled, without labels"
     )
     moved_share: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         "auto",

@@ -71,9 +71,12 @@ class DataTable(Table):
     kind: DataKind
     test: Path = Field(description="labelled samples every figure is scored on")
     test_labels: Path | None = Field(None, description="coco: the annotations of test")
-    calibration: Path = Field(description="unlabelled samples, disjoint from test; recovery distils on them too")
+    calibration: Path = Field(description="unlabelled samples, disjoint from test")
     train: Path | None = Field(None, description="labelled samples for recovery after pruning, disjoint from test")
     train_labels: Path | None = None
+    unlabelled: Path | None = Field(
+        None, description="more images for recovery, without labels, disjoint from test: it distils on mixtures of all"
+    )
 
     @model_validator(mode="after")
     def _labels_belong_to_coco(self) -> DataTable:

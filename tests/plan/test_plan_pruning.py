@@ -76,3 +76,12 @@ def test_a_cut_is_repaired_in_closed_form_where_nothing_is_trained(
     source: str, settings: dict[str, object], repaired: bool
 ) -> None:
     assert steps("raspberry-pi-5", source=source, **settings)["prune"].arguments["settings"]["refit"] is repaired
+
+
+def test_unlabelled_images_are_distilled_on_where_images_are_mixed() -> None:
+    more = SAMPLE.parent / "data" / "calibration.npz"
+    found = steps("raspberry-pi-5", data__unlabelled=str(more))["prune"].arguments["others"]
+    assert (found["path"].path, found["labels"]) == (more, None)
+    assert steps("raspberry-pi-5")["prune"].arguments["others"] is None
+    unmixed = steps("raspberry-pi-5", data__unlabelled=str(more), prune__mixed_share=0.0)
+    assert unmixed["prune"].arguments["others"] is None
