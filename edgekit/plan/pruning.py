@@ -124,7 +124,7 @@ class Pruning:
             "model": self.model,
             "dataset": self.data.train(),
             "labelled": self.labelled,
-            "others": self.data.unlabelled() if table.mixed_share else None,
+            "others": self.data.unlabelled(),
             "task": self.data.task(),
             "adapter": File(task.adapter) if learns and task.adapter else None,
             "teacher": File(table.teacher) if table.teacher else None,

@@ -90,7 +90,11 @@ def load(
     alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
     by = f"{learned.source_text} + distillation" if learned.loss else alone
     by += f", also on {sample_count(more)} unlabelled samples" if more else ""
-    notes = (f"Of {there} training samples {len(samples)} were used, what 4 GB hold.",) if len(samples) < there else ()
+    notes: tuple[str, ...] = (
+        (f"Of {there} training samples {len(samples)} were used, what 4 GB hold.",) if len(samples) < there else ()
+    )
+    if others and more is None:
+        notes += ("data.unlabelled was not used: it is for images, with prune.mixed_share above 0 and memory left.",)
     return Schooling(original, inputs, school, samples.truth if labelled else None, samples.classes, by, notes)
 
 

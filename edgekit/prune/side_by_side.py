@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Team:
         with ThreadPoolExecutor(self.at_once) as pool:
             running = [pool.submit(self._train, each, board, children) for each in missing]
             try:
-                for future in running:
+                for future in as_completed(running):
                     future.result()
             except BaseException:
                 for future in running:

@@ -78,10 +78,8 @@ def test_a_cut_is_repaired_in_closed_form_where_nothing_is_trained(
     assert steps("raspberry-pi-5", source=source, **settings)["prune"].arguments["settings"]["refit"] is repaired
 
 
-def test_unlabelled_images_are_distilled_on_where_images_are_mixed() -> None:
+def test_unlabelled_images_go_to_recovery() -> None:
     more = SAMPLE.parent / "data" / "calibration.npz"
     found = steps("raspberry-pi-5", data__unlabelled=str(more))["prune"].arguments["others"]
     assert (found["path"].path, found["labels"]) == (more, None)
     assert steps("raspberry-pi-5")["prune"].arguments["others"] is None
-    unmixed = steps("raspberry-pi-5", data__unlabelled=str(more), prune__mixed_share=0.0)
-    assert unmixed["prune"].arguments["others"] is None
