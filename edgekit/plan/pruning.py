@@ -20,7 +20,7 @@ _IMPORTANCE = {  # of ONNX: True; the first is "auto"
     False: ("taylor", "measured", "l2", "bn", "random"),
     True: ("reconstruction", "l2", "random"),
 }
-_NOT_SETTINGS = {"enabled", "control", "teacher", "student", "checkpoint"}
+_NOT_SETTINGS = {"enabled", "control", "controls", "teacher", "student", "checkpoint"}
 
 
 class Pruning:
@@ -130,7 +130,7 @@ class Pruning:
             "teacher": File(table.teacher) if table.teacher else None,
             "settings": table.model_dump(mode="json", exclude=_NOT_SETTINGS)
             | {
-                "control": self.has_control,
+                "controls": (table.controls or table.seeds) if self.has_control else 0,
                 "importance": self._importance(),
                 "moved_share": table.steps_moved,
                 "refit": self._repaired_in_closed_form(),

@@ -121,7 +121,7 @@ def paced(ready: Schooling, settings: dict[str, Any], work: Path) -> Schooling:
     wanted = settings["epochs"]
     epochs = affordable_epochs(
         ready.original, ready.school.lesson.inputs, wanted=wanted, batch=settings["batch"],
-        networks=amount.FIRST + (settings["seeds"] if settings["control"] else 0), minutes=settings["minutes"],
+        networks=amount.FIRST + settings["controls"], minutes=settings["minutes"],
         memo=work / "epochs.json",
     )  # fmt: skip
     if epochs >= wanted:

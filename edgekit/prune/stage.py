@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ _SEARCH = 1.5  # what a search of the amount takes, in trainings of the unpruned
 def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: Any) -> dict[str, Any]:
     """Cut channels, prove the cut exact, recover; write ``pruned.keras``, and to ``curve/`` everything that was made.
 
-    With ``settings["control"]`` the unpruned network is trained as long, too, before anything is cut.
+    ``settings["controls"]`` times the unpruned network is trained as long, too.
 
     ``asked``: the fields of an Order. ``work`` keeps what is done if this is killed. ``jobs``: how many processes
     there is room for. Raises UnsupportedError where nothing can be cut, StageError where a cut is not exact or
@@ -55,8 +56,9 @@ def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: An
     macs = analyze(ready.original).macs()
     team = Team(order, work, ready.school.held is not None, at_once(settings, macs, ready.inputs, jobs))
     both = cutter is not None and keep is not None and not team.held  # else controls come first: they judge
-    shares = [*([None] if settings["control"] else []), *([keep] if both else [])]
-    wanted = [Wanted(share, seed) for seed in _seeds(settings) for share in shares]
+    cuts = [Wanted(keep, seed) for seed in _seeds(settings)] if both else []
+    fair = [Wanted(None, seed) for seed in _seeds(settings)[: settings["controls"]]]
+    wanted = [each for pair in zip_longest(fair, cuts) for each in pair if each]
     team.train(wanted, _share(progress, _READY, 1 - _READY if both else _cut_starts(settings) - _READY, ""))
     controls = _controls(ready, settings, work, progress)
     school = replace(ready.school, judge=_judge(ready, controls, order))
@@ -119,12 +121,10 @@ def train(
 
 
 def _controls(ready: Schooling, settings: dict[str, Any], work: Path, progress: Progress) -> list[Candidate]:
-    """Train the unpruned network as the pruned one will be, once for each seed: the fair thing to compare with."""
-    if not settings["control"]:
-        return []
-    found = []
-    for seed in _seeds(settings):
-        width = (_cut_starts(settings) - _READY) / settings["seeds"]
+    """Train the unpruned network as the pruned one will be, for the first seeds: the fair thing to compare with."""
+    found, controls = [], settings["controls"]
+    for seed in _seeds(settings)[:controls]:
+        width = (_cut_starts(settings) - _READY) / controls
         tell = _share(progress, _READY + width * (seed - settings["seed"]), width, f"control, seed {seed}: ")
         found.append(_control(ready, seed, work, tell))
     return found
@@ -239,10 +239,8 @@ def _seeds(settings: dict[str, Any]) -> range:
 
 def _cut_starts(settings: dict[str, Any]) -> float:
     """Return the progress at which the controls are done."""
-    if not settings["control"]:
-        return _READY
     cut = settings["seeds"] * effort(settings["keep_macs"]) if settings["keep_macs"] != "auto" else _SEARCH
-    return float(_READY + (1.0 - _READY) * settings["seeds"] / (settings["seeds"] + cut))
+    return float(_READY + (1.0 - _READY) * settings["controls"] / (settings["controls"] + cut))
 
 
 def _share(progress: Progress, start: float, width: float, before: str) -> Progress:

@@ -82,6 +82,12 @@ class PruneTable(Table):
         True,
         description="train the unpruned model as long, where labels are used, to compare with; a search always does",
     )
+    controls: int | None = Field(
+        None,
+        ge=1,
+        description="how many of the seeds have a control of their own; each takes longer to train than what is cut."
+        " All of them unless fewer are named: then the first control stands for those that are missing",
+    )
     teacher: Path | None = Field(None, description="a model to learn from instead of the unpruned one; .keras or .h5")
     student: Path | None = Field(None, description="a smaller model of yours to teach, instead of cutting this one")
     checkpoint: Path | None = Field(
@@ -99,6 +105,10 @@ class PruneTable(Table):
             raise ValueError("student trains a network of yours and checkpoint takes a finished one; leave one out")
         if self.keep_macs == 1 and not (self.low_rank or self.sparsity):
             raise ValueError("keep_macs = 1 cuts nothing; set enabled = false, or low_rank or sparsity too")
+        if self.controls and not self.control:
+            raise ValueError("controls says how many and control = false none; leave one of the two out")
+        if self.controls and self.controls > self.seeds:
+            raise ValueError(f"controls = {self.controls} is more than seeds = {self.seeds}: each has one at most")
         if self.student and (self.low_rank or self.sparsity):
             raise ValueError("a student is taught as it is: leave out low_rank and sparsity")
         return self

@@ -71,9 +71,12 @@ def _spread(prune: PruneSummary, points: dict[str, CurvePoint]) -> str:
         return ""
     scores = [100 * point.accuracy.value for point in same]
     text = f" Over {len(same)} seeds it scores {fmean(scores):.2f}, from {min(scores):.2f} to {max(scores):.2f}"
-    gaps = [point.against_control.points for point in same if point.against_control]
+    gaps = [point.against_control for point in same if point.against_control]
     if len(gaps) == len(same):
-        text += f": {_signed(fmean(gaps))} points on average against controls of the same seeds"
+        controls = len({gap.control for gap in gaps})
+        fewer = "one control" if controls == 1 else f"{controls} controls"
+        against = "controls of the same seeds" if controls == len(same) else fewer
+        text += f": {_signed(fmean(gap.points for gap in gaps))} points on average against {against}"
     return f"{text}."
 
 

@@ -83,3 +83,19 @@ def test_unlabelled_images_go_to_recovery() -> None:
     found = steps("raspberry-pi-5", data__unlabelled=str(more))["prune"].arguments["others"]
     assert (found["path"].path, found["labels"]) == (more, None)
     assert steps("raspberry-pi-5")["prune"].arguments["others"] is None
+
+
+@pytest.mark.parametrize(
+    ("table", "controls"),
+    [({}, 3), ({"prune__controls": 1}, 1), ({"prune__control": False}, 0), ({"prune__epochs": 0}, 0)],
+)
+def test_every_seed_has_a_control_unless_fewer_are_wanted(table: dict[str, object], controls: int) -> None:
+    data = SAMPLE.parent / "data"
+    wanted = {"data__train": str(data / "train.npz"), "prune__seeds": 3, "prune__control": True} | table
+    found = steps("raspberry-pi-5", **wanted)
+    assert found["prune"].arguments["settings"]["controls"] == controls
+
+
+def test_without_labels_nothing_is_trained_to_compare_with() -> None:
+    found = steps("raspberry-pi-5", data__train=None, prune__control=True)["prune"].arguments
+    assert (found["labelled"], found["settings"]["controls"]) == (False, 0)

@@ -45,7 +45,7 @@ def taught(
                      "preprocess": IDENTITY},
          "task": TaskTable(kind="classification").model_dump(mode="json"), "teacher": teacher, "student": student,
          "costs": [], "precisions": ["float32"],
-         "settings": table.model_dump(mode="json") | {"control": False} | settings,
+         "settings": table.model_dump(mode="json") | {"controls": 0} | settings,
          "aim": {"accuracy_drop": 100.0, "speedup": None, "latency_ms": None, "slack": 1.5}},
         folder / "out", lambda done, text: None, label="prune",
     )  # fmt: skip

@@ -116,6 +116,8 @@ def test_contradictions(tmp_path: Path, old: str, new: str, expected: str) -> No
         ("preprocess", "scale = [nan]"),
         ("preprocess", "mean = [1.0, 2.0]\nscale = [1.0, 2.0, 3.0]"),
         ("prune", "keep_macs = 1.0"),
+        ("prune", "seeds = 2\ncontrols = 3"),
+        ("prune", "control = false\ncontrols = 1"),
         ("quantize", "calibration_samples = 0"),
         ("task", "adapter = 3"),
         ("profile", "min_seconds = 5.0\nmax_seconds = 1.0"),

@@ -66,6 +66,24 @@ def sentence(low: float, high: float) -> str:
     return text.replace("\u00a0", " ").replace("\u2212", "-")
 
 
+def spread(controls: int) -> str:
+    """Say what is said of two seeds, with so many controls."""
+    cuts, names = ["keep-0.5000-seed-0", "keep-0.5000-seed-1"], ["control-seed-0", "control-seed-1"][:controls]
+    curve = [scored("unpruned", 0.73, (0.0, 0.0, 0.0)), *(scored(name, 0.74, (-1.0, -1.2, -0.8)) for name in names)]
+    for number, cut in enumerate(cuts):
+        gap = Gap(control=names[min(number, controls - 1)], points=1.0 + number, low_points=0.5, high_points=2.5)
+        curve.append(scored(cut, 0.72, (1.0, 0.5, 1.5)).model_copy(update={"against_control": gap}))
+    prune = example().prune
+    assert isinstance(prune, PruneSummary)
+    text = pruning_sentence(prune.model_copy(update={"curve": curve, "chosen": cuts[0]}))
+    return text.replace("\u00a0", " ").replace("\u2212", "-")
+
+
+def test_a_spread_says_how_many_controls_it_is_held_against() -> None:
+    assert "-1.5 points on average against controls of the same seeds." in spread(2)
+    assert "-1.5 points on average against one control." in spread(1)
+
+
 def test_a_model_that_training_alone_makes_better_is_said_to_learn_still() -> None:
     assert "training alone brings it +1.0 points [+0.8, +1.2]." in sentence(-1.2, -0.8)
 
