@@ -23,7 +23,7 @@ from edgekit.prune.keras.signature import Arrays, input_names, output_shapes, sa
 from edgekit.prune.recovery.augmentation import has_images
 from edgekit.prune.recovery.batches import Lesson
 from edgekit.prune.recovery.losses import teaching
-from edgekit.prune.recovery.pace import affordable_epochs, affordable_samples
+from edgekit.prune.recovery.pace import MOST_BYTES, affordable_epochs, affordable_samples
 from edgekit.prune.recovery.training import RecoverySettings
 from edgekit.prune.selection import amount
 
@@ -73,14 +73,17 @@ def load(
     """Load the model and its samples. Raises RecipeError where a teacher answers in other shapes."""
     progress(0.0, "loading the model")
     original = as_functional(keras_io.load(model))
-    room = affordable_samples(_specs(original))
-    samples = _opened(dataset, labelled)
-    there, samples = len(samples), samples.spread(room)
-    inputs = samples.stacked(_specs(original))
+    specs = _specs(original)
+    room = affordable_samples(specs)
+    samples, notes = _fitting(dataset, labelled, room, "training")
+    inputs = samples.stacked(specs)
     progress(0.02, f"{len(samples)} samples to learn from")
     more = None
     if others and settings["mixed_share"] and has_images(inputs) and room > len(samples):
-        more = _opened(others, labelled=False).spread(room - len(samples)).stacked(_specs(original))
+        unlabelled, left_out = _fitting(others, False, room - len(samples), "unlabelled")
+        more, notes = unlabelled.stacked(specs), notes + left_out
+    elif others:
+        notes += ("data.unlabelled was not used: it is for images, with prune.mixed_share above 0 and memory left.",)
     learned = teaching(original, inputs, samples, labelled, task, adapter, model)
     school = School(
         _teacher(teacher, original), Lesson(inputs, learned.truth, learned.encode, more), learned.loss, None, None,
@@ -90,19 +93,19 @@ def load(
     alone = f"distillation alone: {learned.source_text}" if labelled else "distillation"
     by = f"{learned.source_text} + distillation" if learned.loss else alone
     by += f", also on {sample_count(more)} unlabelled samples" if more else ""
-    notes: tuple[str, ...] = (
-        (f"Of {there} training samples {len(samples)} were used, what 4 GB hold.",) if len(samples) < there else ()
-    )
-    if others and more is None:
-        notes += ("data.unlabelled was not used: it is for images, with prune.mixed_share above 0 and memory left.",)
     return Schooling(original, inputs, school, samples.truth if labelled else None, samples.classes, by, notes)
 
 
-def _opened(dataset: dict[str, Any], labelled: bool) -> Dataset:
-    return open_dataset(
+def _fitting(dataset: dict[str, Any], labelled: bool, room: int, kind: str) -> tuple[Dataset, tuple[str, ...]]:
+    """Open as many samples as there is room for, spread evenly, and say so where there are more."""
+    found = open_dataset(
         dataset["kind"], dataset["path"], dataset["labels"], Preprocess.from_json(dataset["preprocess"]),
         labelled=labelled, classes=dataset["classes"],
     )  # fmt: skip
+    if len(found) <= room:
+        return found, ()
+    note = f"Of {len(found)} {kind} samples {room} were used, what {MOST_BYTES >> 30} GB hold."
+    return found.spread(room), (note,)
 
 
 def _unlike(others: Arrays, held: Arrays) -> Arrays | None:

@@ -101,22 +101,23 @@ class _Board:
     def __init__(self, missing: Sequence[Wanted], total: int, progress: Progress) -> None:
         self._done = dict.fromkeys(missing, 0.0)
         self._made_before, self._total, self._progress = total - len(missing), total, progress
-        self._lock, self._first = threading.Lock(), (0.0, 0.0)
+        self._lock, self._began = threading.Lock(), 0.0
+        self._at_first: dict[Wanted, float] = {}  # what a training told first: its epochs before a kill are in it
 
     def tell(self, wanted: Wanted, done: float) -> None:
         with self._lock:
             self._done[wanted] = done
+            if done:
+                self._began = self._began or time.monotonic()
+                self._at_first.setdefault(wanted, done)
             made = self._made_before + sum(share == 1.0 for share in self._done.values())
             whole = sum(each.share for each in self._done)
             share = sum(each.share * part for each, part in self._done.items()) / whole
-            self._progress(share, f"{made} of {self._total} networks trained, {MOST} at a time{self._left(share)}")
+            text = f"{made} of {self._total} networks trained, {MOST} at a time"
+            self._progress(share, text + self._left(whole * (1 - share)))
 
-    def _left(self, share: float) -> str:
-        """Estimate from what was done since the first word of progress: loading and compiling come before."""
-        now = time.monotonic()
-        if not share or not self._first[1]:
-            self._first = (now, share)
-            return ""
-        began, first = self._first
-        minutes = (now - began) / (share - first) * (1 - share) / 60 if share > first else 0.0
+    def _left(self, work: float) -> str:
+        """Estimate what ``work`` takes from what was done since the first epoch: loading and compiling come before."""
+        done = sum(each.share * (self._done[each] - first) for each, first in self._at_first.items())
+        minutes = (time.monotonic() - self._began) / done * work / 60 if done else 0.0
         return f", about {minutes:.0f} min left" if minutes >= 1 else ""

@@ -49,9 +49,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prune(
     folder: Path, name: str, jobs: int, children: worker.Children | None = None, told: list[str] | None = None,
-    **settings: Any,
+    others: Path | None = None, **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run the stage with a control and two seeds; its outputs go to ``name``, what it keeps to ``name-work``."""
+    """Run the stage with two seeds, a control each; its outputs go to ``name``, what it keeps to ``name-work``."""
     table = PruneTable(
         importance="taylor", epochs=3, batch=8, cost="macs", min_channels=8, round_to=8, keep_macs=0.5, seeds=2,
     ).model_dump(mode="json")  # fmt: skip
@@ -60,8 +60,7 @@ def prune(
     return worker.run(
         "stage_beside:run",
         {"work": folder / f"{name}-work", "model": folder / "model.keras", "labelled": True, "adapter": None,
-         "dataset": {"kind": "npz", "path": folder / "samples.npz", "labels": None, "classes": list(KINDS),
-                     "preprocess": {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}},
+         "dataset": arrays(folder / "samples.npz"), "others": arrays(others) if others else None,
          "task": TaskTable(kind="classification").model_dump(mode="json"), "teacher": None, "student": None,
          "costs": [], "precisions": ["float32"], "jobs": jobs,
          "settings": table | {"controls": 2, "moved_share": 0.0, "refit": False} | settings,
@@ -69,6 +68,11 @@ def prune(
         folder / name, lambda done, text: told.append(text) if told is not None else None, label="prune",
         children=children, own_cpu=True,
     )  # fmt: skip
+
+
+def arrays(file: Path) -> dict[str, Any]:
+    preprocess = {"size": None, "color": "rgb", "mean": [0.0], "scale": [1.0]}
+    return {"kind": "npz", "path": file, "labels": None, "classes": list(KINDS), "preprocess": preprocess}
 
 
 def networks(folder: Path) -> dict[str, str]:
@@ -83,9 +87,7 @@ def same_facts(found: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings", [{}, {"controls": 1}, {"keep_macs": "auto"}], ids=["given", "one control", "searched"]
-)
+@pytest.mark.parametrize("settings", [{"controls": 1}, {"keep_macs": "auto"}], ids=["given", "searched"])
 def test_two_at_a_time_make_the_same_networks_as_one_after_the_other(folder: Path, settings: dict[str, Any]) -> None:
     told: list[str] = []
     alone, beside = prune(folder, "alone", 1, **settings), prune(folder, "beside", 2, told=told, **settings)
@@ -94,6 +96,18 @@ def test_two_at_a_time_make_the_same_networks_as_one_after_the_other(folder: Pat
     assert same_facts(beside) == same_facts(alone)
     assert len(networks(folder / "alone")) >= 2 + settings.get("controls", 2)
     assert any("2 at a time" in text for text in told)
+
+
+@pytest.mark.slow
+def test_unlabelled_samples_are_learned_from_the_same_by_two_at_a_time(folder: Path) -> None:
+    more = folder / "more.npz"
+    np.savez(more, x=np.random.default_rng(1).random((40, 12, 12, 3), np.float32))
+    one = {"seeds": 1, "controls": 1}
+    without = prune(folder, "without", 1, **one)
+    alone, beside = prune(folder, "alone", 1, others=more, **one), prune(folder, "beside", 2, others=more, **one)
+    assert networks(folder / "beside") == networks(folder / "alone")
+    assert not set(networks(folder / "alone").values()) & set(networks(folder / "without").values())
+    assert beside["recovery"] == alone["recovery"] == f"{without['recovery']}, also on 40 unlabelled samples"
 
 
 @pytest.mark.slow
@@ -166,3 +180,21 @@ def test_progress_weighs_networks_by_what_they_compute() -> None:
     small = (3 * 0.25 + 1) / 4  # of a step's four passes, the teacher's stays
     assert [done for done, _ in told] == pytest.approx([small / 2 / (1 + small), small / (1 + small), 1.0])
     assert [text.split(",")[0] for _, text in told] == [f"{made} of 4 networks trained" for made in (2, 3, 4)]
+
+
+def test_the_time_left_is_estimated_from_what_was_done_since_the_build_went_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    first, second = Wanted(None, 0), Wanted(None, 1)
+    board = _Board([first, second], 2, lambda done, text: told.append(text))
+
+    def tell(minute: float, wanted: Wanted, done: float) -> None:
+        monkeypatch.setattr(side_by_side.time, "monotonic", lambda: 60.0 * (minute + 1))
+        board.tell(wanted, done)
+
+    tell(0, first, 0.5)  # it was half done when the build was killed
+    tell(0, second, 0.1)
+    tell(10, first, 0.6)
+    assert "min left" not in told[0] + told[1]
+    assert told[2].endswith(", about 130 min left"), "1.3 trainings, a tenth of one in 10 minutes"
+    tell(10, second, 0.2)
+    assert told[3].endswith(", about 60 min left")
