@@ -44,7 +44,7 @@ def coco(folder: Path) -> dict[str, Any]:
 def test_a_detector_recovers_on_labelled_images_without_an_adapter(tmp_path: Path) -> None:
     keras_io.save(truth_of_squares.dense_detector(), tmp_path / "model.keras")
     shape = {"keep_macs": 0.7, "cost": "macs", "round_to": 8, "min_channels": 8, "importance": "taylor"}
-    table = PruneTable(**shape, epochs=2, batch=4, moved_share=0.5, symmetric=True)
+    table = PruneTable(**shape, epochs=2, batch=4, moved_share=0.5, symmetric=True, controls=1)
     (tmp_path / "out").mkdir()
     (tmp_path / "work").mkdir()
     found = worker.run(
