@@ -43,7 +43,7 @@ class Pruning:
         A search of the amount needs it: it is what amounts are held against.
         """
         table = self.recipe.prune
-        wanted = table.control or table.keep_macs == "auto"
+        wanted = table.control or table.searches
         return wanted and self.labelled and table.epochs > 0 and not table.checkpoint and not self.onnx
 
     @property
@@ -52,7 +52,7 @@ class Pruning:
         table = self.recipe.prune
         if self.onnx:
             return False
-        return self.has_control or table.keep_macs == "auto" or table.seeds > 1 or table.checkpoint is not None
+        return self.has_control or table.searches or table.seeds > 1 or table.checkpoint is not None
 
     def add_training(self, targets: Sequence[Target]) -> None:
         table = self.recipe.prune

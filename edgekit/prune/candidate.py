@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -17,6 +17,7 @@ from edgekit.progress import Progress
 from edgekit.prune.channels.graph import ChannelGraph
 from edgekit.prune.judging.held import Judge
 from edgekit.prune.keras import surgery
+from edgekit.prune.keras.functional import copy_model
 from edgekit.prune.keras.importance import Importance
 from edgekit.prune.keras.signature import Arrays, sample_count
 from edgekit.prune.recovery.batches import Lesson
@@ -29,6 +30,11 @@ from edgekit.prune.selection.greedy import Selection, select
 from edgekit.prune.selection.limits import nothing_to_cut
 from edgekit.prune.thinning.steps import Thinning
 
+Whole = Literal["control", "student"]
+What = float | Whole  # a share of the multiply-accumulates that stays, or a network that nothing is cut from
+
+CONTROL: Whole = "control"
+STUDENT: Whole = "student"
 _EXACTNESS = 1e-5  # relative: float32 sums in another order
 _NETWORK, _FACTS = "network.keras", "facts.json"
 
@@ -159,9 +165,9 @@ class Cutter:
         return float(error)
 
 
-def name_of(keep: float | None, seed: int) -> str:
-    """Return what a network is called that is cut to ``keep``, or, with None, the control."""
-    return f"control-seed-{seed}" if keep is None else f"keep-{keep:.4f}-seed-{seed}"
+def name_of(what: What, seed: int) -> str:
+    """Return what a network is called: one cut to a share of its multiply-accumulates, the control or a student."""
+    return f"{what}-seed-{seed}" if isinstance(what, str) else f"keep-{what:.4f}-seed-{seed}"
 
 
 def is_made(folder: Path) -> bool:
@@ -169,14 +175,25 @@ def is_made(folder: Path) -> bool:
     return (folder / _FACTS).is_file()
 
 
-def retrained(network: keras.Model, school: School, seed: int, progress: Progress, folder: Path) -> Candidate:
-    """Teach a network that nothing is cut from: the control, or the user's own student."""
+@dataclass(frozen=True)
+class Uncut:
+    """A network that is trained as it is: the unpruned one, as the control, or the user's own student."""
 
-    def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
-        taught = school.teach(network, seed, progress, checkpoint)
-        return network, {"macs": 0, "parameters": int(network.count_params()), "exactness_error": None} | taught
+    what: Whole
+    network: keras.Model
+    macs: int
 
-    return _once(folder, make, name=folder.name, keep=1.0, seed=seed)
+    def candidate(self, school: School, seed: int, progress: Progress, work: Path) -> Candidate:
+        """Teach a copy of it."""
+        folder = work / name_of(self.what, seed)
+
+        def make(checkpoint: Path) -> tuple[keras.Model, dict[str, Any]]:
+            network = copy_model(self.network)
+            taught = school.teach(network, seed, progress, checkpoint)
+            facts = {"macs": self.macs, "parameters": int(network.count_params()), "exactness_error": None}
+            return network, facts | taught
+
+        return _once(folder, make, name=folder.name, keep=1.0, seed=seed)
 
 
 def _once(

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
+from edgekit import keras_io
 from edgekit.progress import Progress
-from edgekit.prune.candidate import Cutter
+from edgekit.prune.candidate import STUDENT, Cutter, Uncut
+from edgekit.prune.keras.functional import as_functional
 from edgekit.prune.keras.graph import analyze
 from edgekit.prune.keras.importance import IMPORTANCE, Importance
 from edgekit.prune.keras.signature import Arrays
 from edgekit.prune.latency.costs import cost_named
-from edgekit.prune.schooling import Schooling, load, paced
+from edgekit.prune.schooling import Schooling, check_alike, load, paced
 from edgekit.prune.thinning.steps import Thinning
 
 _RANKING_SAMPLES = 192
@@ -48,13 +51,26 @@ class Order:
     aim: dict[str, Any]
     others: dict[str, Any] | None = None
 
+    @property
+    def searches(self) -> bool:
+        """Say whether the amount is searched for, if no latency names it."""
+        return self.settings["keep_macs"] == "auto" and self.student is None
+
     def schooling(self, work: Path, progress: Progress) -> Schooling:
         """Load the model and its samples; where the amount is searched for, train no longer than its minutes allow."""
         ready = load(
             progress, self.model, self.dataset, self.labelled, self.others, self.task, self.adapter, self.teacher,
             self.settings, self.aim,
         )  # fmt: skip
-        return paced(ready, self.settings, work) if self.settings["keep_macs"] == "auto" else ready
+        return paced(ready, self.settings, work) if self.searches else ready
+
+    def pupil(self, original: keras.Model) -> Uncut | None:
+        """Return the student, if there is one. Raises RecipeError where it does not answer as the original does."""
+        if self.student is None:
+            return None
+        student = as_functional(keras_io.load(self.student))
+        check_alike(student, original, f"prune.student {self.student.name}")
+        return Uncut(STUDENT, student, analyze(student).macs())
 
     def cutter(self, ready: Schooling, work: Path, progress: Progress) -> tuple[Cutter, dict[str, Any]]:
         """Rank the channels, once for all who use ``work``; return who cuts them, and what the report says of it."""

@@ -16,10 +16,9 @@ from typing import Any
 
 from edgekit import keras_io, worker
 from edgekit.progress import Progress
-from edgekit.prune.candidate import is_made, name_of
+from edgekit.prune.candidate import What, is_made, name_of
 from edgekit.prune.keras.signature import Arrays, sample_count
 from edgekit.prune.order import Order
-from edgekit.prune.recovery.pace import effort
 from edgekit.runtimes.facts import memory_bytes
 
 MOST = 2  # at once: a third slowed the other two by more than it gained, on two cores
@@ -29,19 +28,15 @@ _WORTH = 1e12  # multiply-accumulates of a forward pass over all samples and epo
 
 @dataclass(frozen=True)
 class Wanted:
-    """A network to train: cut to ``keep`` of its multiply-accumulates, or None, the control."""
+    """A network to train. share: what that takes, in trainings of the unpruned network."""
 
-    keep: float | None
+    what: What
     seed: int
+    share: float
 
     @property
     def name(self) -> str:
-        return name_of(self.keep, self.seed)
-
-    @property
-    def share(self) -> float:
-        """What it takes, in trainings of the unpruned network."""
-        return 1.0 if self.keep is None else effort(self.keep)
+        return name_of(self.what, self.seed)
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ class Team:
         folder.mkdir(exist_ok=True)
         worker.run(
             "edgekit.prune.stage:train",
-            {**vars(self.order), "work": self.work, "keep": wanted.keep, "seed": wanted.seed, "held": self.held},
+            {**vars(self.order), "work": self.work, "what": wanted.what, "seed": wanted.seed, "held": self.held},
             folder, lambda done, text: board.tell(wanted, done), label=wanted.name, children=children, own_cpu=True,
             custom=keras_io.custom_file(),
         )  # fmt: skip

@@ -10,23 +10,21 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from edgekit import keras_io
 from edgekit.progress import Progress
-from edgekit.prune.candidate import Candidate, Cutter, School, name_of, retrained
+from edgekit.prune.candidate import CONTROL, STUDENT, Candidate, Cutter, Uncut, What
 from edgekit.prune.judging.held import Judge
-from edgekit.prune.keras.functional import as_functional, copy_model
 from edgekit.prune.keras.graph import analyze
 from edgekit.prune.latency.costs import predictions
 from edgekit.prune.order import Order
 from edgekit.prune.recovery.pace import effort
-from edgekit.prune.schooling import Schooling, check_alike
+from edgekit.prune.schooling import Schooling
 from edgekit.prune.selection.search import Search, best
 from edgekit.prune.side_by_side import Team, Wanted, at_once
 
 MODEL, CURVE = "pruned.keras", "curve"
 _READY = 0.08  # of the progress: everything before the first training
+_OF_A_STUDENT: dict[str, Any] = {"frozen": [], "widths": [], "target_reached": True, "cost": "", "notes": []}
 _SEARCH = 1.5  # what a search of the amount takes, in trainings of the unpruned network
 
 
@@ -41,10 +39,11 @@ def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: An
     """
     began = time.monotonic()
     order = Order(**asked)
-    settings, aim, student = order.settings, order.aim, order.student
+    settings, aim = order.settings, order.aim
     keras_io.deterministic(settings["seed"])
     ready = order.schooling(work, progress)
-    cutter, facts = (None, {}) if student else order.cutter(ready, work, progress)
+    macs, student = analyze(ready.original).macs(), order.pupil(ready.original)
+    cutter, facts = (None, _OF_A_STUDENT) if student else order.cutter(ready, work, progress)
     keep = _amounts(cutter, settings).given(settings, aim) if cutter else None
     if cutter and (why := _amounts(cutter, settings).idle(keep, settings, judged=ready.judges)):
         facts["notes"].append(why)
@@ -53,23 +52,22 @@ def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: An
         keep = 1.0  # zeros and thinner pairs of layers are still to be had
     if settings["patience"] or (cutter and keep is None):
         ready = ready.held_apart()
-    macs = analyze(ready.original).macs()
     team = Team(order, work, ready.school.held is not None, at_once(settings, macs, ready.inputs, jobs))
-    both = cutter is not None and keep is not None and not team.held  # else controls come first: they judge
-    cuts = [Wanted(keep, seed) for seed in _seeds(settings)] if both else []
-    fair = [Wanted(None, seed) for seed in _seeds(settings)[: settings["controls"]]]
-    wanted = [each for pair in zip_longest(fair, cuts) for each in pair if each]
-    team.train(wanted, _share(progress, _READY, 1 - _READY if both else _cut_starts(settings) - _READY, ""))
-    controls = _controls(ready, settings, work, progress)
-    school = replace(ready.school, judge=_judge(ready, controls, order))
-    if cutter is None:
-        assert student is not None
-        found = [_taught_student(student, ready.original, school, settings, work, progress)]
-        facts = {"frozen": [], "widths": [], "target_reached": True, "cost": "", "notes": []}
-        facts |= {"macs_before": macs, "macs_after": found[0].macs}
-    else:
+    smaller = _known(keep, student, macs, settings)
+    start = _controls_end(settings, smaller)
+    both = [] if team.held else smaller  # else controls come first: they judge
+    fair = _each_seed(CONTROL, 1.0, settings)[: settings["controls"]]
+    wanted = [each for pair in zip_longest(fair, both) for each in pair if each]
+    team.train(wanted, _part(progress, _READY, 1.0 if both else start))
+    controls = _controls(ready, settings, work, _part(progress, _READY, start))
+    school, rest = replace(ready.school, judge=_judge(ready, controls, order)), _part(progress, start, 1.0)
+    team.train(smaller, rest)
+    if student:
+        found = [student.candidate(school, seed, tell, work) for seed, tell in _in_turn(rest, _seeds(settings))]
+        facts = facts | {"macs_before": macs, "macs_after": student.macs}
+    elif cutter:
         cutter.school = school
-        found = _candidates(cutter, keep, team, settings, aim, progress)
+        found = _candidates(cutter, keep, team, settings, aim, rest)
         facts |= _facts(cutter, found[0])
     chosen = found[0]
     shutil.copyfile(chosen.file, out / MODEL)
@@ -98,9 +96,9 @@ def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: An
 
 
 def train(
-    *, out: Path, work: Path, progress: Progress, keep: float | None, seed: int, held: bool, **asked: Any
+    *, out: Path, work: Path, progress: Progress, what: What, seed: int, held: bool, **asked: Any
 ) -> dict[str, Any]:
-    """Make one network that ``run`` wants, in ``work``, where it finds it: cut to ``keep``, or None, the control.
+    """Make one network that ``run`` wants, in ``work``, where it finds it.
 
     held: some samples are held apart. The control of the first seed judges by them, so it is there already.
     """
@@ -112,26 +110,36 @@ def train(
     keras_io.deterministic(order.settings["seed"])
     ready = order.schooling(work, quiet)
     ready = ready.held_apart() if held else ready
-    if keep is None:
-        return {"name": _control(ready, seed, work, progress).name}
-    cutter, _ = order.cutter(ready, work, quiet)
+    if what == CONTROL:
+        return {"name": _control(ready).candidate(ready.school, seed, progress, work).name}
     controls = _controls(ready, order.settings, work, quiet) if held else []
-    cutter.school = replace(ready.school, judge=_judge(ready, controls, order))
-    return {"name": cutter.candidate(keep, seed, progress).name}
+    school = replace(ready.school, judge=_judge(ready, controls, order))
+    if student := order.pupil(ready.original):
+        return {"name": student.candidate(school, seed, progress, work).name}
+    cutter, _ = order.cutter(ready, work, quiet)
+    cutter.school = school
+    return {"name": cutter.candidate(float(what), seed, progress).name}
+
+
+def _known(keep: float | None, student: Uncut | None, macs: float, settings: dict[str, Any]) -> list[Wanted]:
+    """Return the small networks that will be trained for each seed; none where amounts are searched for first."""
+    if student:
+        return _each_seed(STUDENT, effort(student.macs / macs), settings)
+    return [] if keep is None else _each_seed(keep, effort(keep), settings)
+
+
+def _each_seed(what: What, share: float, settings: dict[str, Any]) -> list[Wanted]:
+    return [Wanted(what, seed, share) for seed in _seeds(settings)]
 
 
 def _controls(ready: Schooling, settings: dict[str, Any], work: Path, progress: Progress) -> list[Candidate]:
     """Train the unpruned network as the pruned one will be, for the first seeds: the fair thing to compare with."""
-    found, controls = [], settings["controls"]
-    for seed in _seeds(settings)[:controls]:
-        width = (_cut_starts(settings) - _READY) / controls
-        tell = _share(progress, _READY + width * (seed - settings["seed"]), width, f"control, seed {seed}: ")
-        found.append(_control(ready, seed, work, tell))
-    return found
+    turns = _in_turn(progress, _seeds(settings)[: settings["controls"]], "control, ")
+    return [_control(ready).candidate(ready.school, seed, tell, work) for seed, tell in turns]
 
 
-def _control(ready: Schooling, seed: int, work: Path, progress: Progress) -> Candidate:
-    return retrained(copy_model(ready.original), ready.school, seed, progress, work / name_of(None, seed))
+def _control(ready: Schooling) -> Uncut:
+    return Uncut(CONTROL, ready.original, macs=0)
 
 
 def _judge(ready: Schooling, controls: Sequence[Candidate], order: Order) -> Judge | None:
@@ -145,16 +153,6 @@ def _judge(ready: Schooling, controls: Sequence[Candidate], order: Order) -> Jud
     reference = keras_io.load(controls[0].file) if controls else ready.original
     held, slack = ready.school.held.inputs, order.aim["slack"]
     return Judge(reference, held, ready.held_truth, ready.classes, order.task, slack)
-
-
-def _taught_student(
-    path: Path, original: keras.Model, school: School, settings: dict[str, Any], work: Path, progress: Progress
-) -> Candidate:
-    student = as_functional(keras_io.load(path))
-    check_alike(student, original, f"prune.student {path.name}")
-    macs, start = analyze(student).macs(), _cut_starts(settings)
-    tell = _share(progress, start, 1 - start, "")
-    return replace(retrained(student, school, settings["seed"], tell, work / "student"), macs=macs)
 
 
 def _amounts(cutter: Cutter, settings: dict[str, Any]) -> Search[Candidate]:
@@ -191,24 +189,16 @@ def _candidates(
     cutter: Cutter, keep: float | None, team: Team, settings: dict[str, Any], aim: dict[str, Any], progress: Progress
 ) -> list[Candidate]:
     """Return every network that was made, the chosen one first; without ``keep``, the amount is searched for."""
-    start, seeds = _cut_starts(settings), settings["seeds"]
-    amounts = _amounts(cutter, settings)
-    tell = _share(progress, start, (1 - start) / seeds, "")
+    amounts, (first, *later) = _amounts(cutter, settings), _in_turn(progress, _seeds(settings))
     if keep is not None:
-        team.train([Wanted(keep, seed) for seed in _seeds(settings)], _share(progress, start, 1 - start, ""))
-        found = [amounts.make(keep, tell)]
+        found = [amounts.make(keep, first[1])]
     else:
-        found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], tell)
+        found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], first[1])
     chosen = best(found, aim["accuracy_drop"]) if len(found) > 1 else found[0]
-    others = [Wanted(chosen.keep, seed) for seed in _seeds(settings)[1:]]
-    team.train(others, _share(progress, start + (1 - start) / seeds, (1 - start) * (seeds - 1) / seeds, ""))
-    again = [
-        cutter.candidate(
-            chosen.keep, seed, _share(progress, 1 - (1 - start) * (seeds - number) / seeds, 0.0, f"seed {seed}: ")
-        )
-        for number, seed in enumerate(_seeds(settings)[1:], 1)
-    ]
-    return [chosen, *(item for item in found if item is not chosen), *again]
+    again = _each_seed(chosen.keep, effort(chosen.keep), settings)[1:]
+    team.train(again, _part(progress, 1 / settings["seeds"], 1.0))
+    others = [cutter.candidate(chosen.keep, seed, tell) for seed, tell in later]
+    return [chosen, *(item for item in found if item is not chosen), *others]
 
 
 def _facts(cutter: Cutter, best: Candidate) -> dict[str, Any]:
@@ -237,11 +227,20 @@ def _seeds(settings: dict[str, Any]) -> range:
     return range(settings["seed"], settings["seed"] + settings["seeds"])
 
 
-def _cut_starts(settings: dict[str, Any]) -> float:
+def _controls_end(settings: dict[str, Any], smaller: Sequence[Wanted]) -> float:
     """Return the progress at which the controls are done."""
-    cut = settings["seeds"] * effort(settings["keep_macs"]) if settings["keep_macs"] != "auto" else _SEARCH
-    return float(_READY + (1.0 - _READY) * settings["controls"] / (settings["controls"] + cut))
+    others = sum(each.share for each in smaller) or _SEARCH
+    return float(_READY + (1.0 - _READY) * settings["controls"] / (settings["controls"] + others))
 
 
-def _share(progress: Progress, start: float, width: float, before: str) -> Progress:
-    return lambda done, text: progress(start + width * done, before + text)
+def _part(progress: Progress, start: float, end: float, before: str = "") -> Progress:
+    return lambda done, text: progress(start + (end - start) * done, before + text)
+
+
+def _in_turn(progress: Progress, seeds: Sequence[int], before: str = "") -> list[tuple[int, Progress]]:
+    """Return each seed and the progress of its training, where one comes after the other."""
+    several = bool(before) or len(seeds) > 1
+    return [
+        (seed, _part(progress, done / len(seeds), (done + 1) / len(seeds), before + f"seed {seed}: " * several))
+        for done, seed in enumerate(seeds)
+    ]

@@ -95,6 +95,11 @@ class PruneTable(Table):
     )
 
     @property
+    def searches(self) -> bool:
+        """Say whether the amount is searched for: a student is taught as it is, a checkpoint taken."""
+        return self.keep_macs == "auto" and not self.student and not self.checkpoint
+
+    @property
     def steps_moved(self) -> float:
         """Return ``moved_share`` as a number."""
         return float(self.epochs >= _MANY_EPOCHS) if self.moved_share == "auto" else self.moved_share
@@ -109,6 +114,6 @@ class PruneTable(Table):
             raise ValueError("controls says how many and control = false none; leave one of the two out")
         if self.controls and self.controls > self.seeds:
             raise ValueError(f"controls = {self.controls} is more than seeds = {self.seeds}: each has one at most")
-        if self.student and (self.low_rank or self.sparsity):
-            raise ValueError("a student is taught as it is: leave out low_rank and sparsity")
+        if self.student and (self.keep_macs != "auto" or self.low_rank or self.sparsity):
+            raise ValueError("a student is taught as it is: leave out keep_macs, low_rank and sparsity")
         return self

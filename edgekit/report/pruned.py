@@ -20,7 +20,7 @@ class Gap(Model):
 class CurvePoint(Model):
     """One float network of the accuracy-latency curve: scored on the test samples, timed in turns with the others."""
 
-    name: str = Field(description="unpruned | control-seed-S | keep-SHARE-seed-S | student")
+    name: str = Field(description="unpruned | control-seed-S | keep-SHARE-seed-S | student-seed-S")
     accuracy: Accuracy
     latency: Latency | None
     latency_note: str = Field(default="", description="why there is no latency, if so")

@@ -87,9 +87,20 @@ def test_unlabelled_images_go_to_recovery() -> None:
 
 @pytest.mark.parametrize(
     ("table", "controls"),
-    [({}, 3), ({"prune__controls": 1}, 1), ({"prune__control": False}, 0), ({"prune__epochs": 0}, 0)],
+    [
+        ({}, 3),
+        ({"prune__controls": 1}, 1),
+        ({"prune__control": False}, 0),
+        ({"prune__epochs": 0}, 0),
+        ({"prune__control": False, "prune__keep_macs": "auto"}, 3),
+        (
+            {"prune__control": False, "prune__keep_macs": "auto", "prune__student": str(SAMPLE.parent / "model.keras")},
+            0,
+        ),
+    ],
 )
 def test_every_seed_has_a_control_unless_fewer_are_wanted(table: dict[str, object], controls: int) -> None:
+    """A search always has one: it is what amounts are held against. A student is taught as it is."""
     data = SAMPLE.parent / "data"
     wanted = {"data__train": str(data / "train.npz"), "prune__seeds": 3, "prune__control": True} | table
     found = steps("raspberry-pi-5", **wanted)

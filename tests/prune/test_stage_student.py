@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgekit import keras_io, worker
+from edgekit.artifact import digest
 from edgekit.errors import RecipeError
 from edgekit.recipe import TaskTable
 from edgekit.recipe.prune import PruneTable
@@ -64,10 +65,21 @@ def test_a_smaller_network_of_the_users_is_taught(folder: Path) -> None:
     found = taught(folder, folder / "student.keras", None)
     made = keras_io.load(folder / "out" / "pruned.keras")
     assert made.count_params() == small.count_params() == found["parameters_after"]
-    assert found["chosen"] == "student"
+    assert found["chosen"] == "student-seed-0"
     assert found["macs_after"] < found["macs_before"]
     assert found["exactness_error"] is None, "nothing was cut that could be exact"
     assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(made.weights, small.weights, strict=True))
+
+
+def test_a_student_is_taught_for_all_its_epochs_and_once_for_each_seed(folder: Path) -> None:
+    """``minutes`` are for a search of the amount, which a student has none of."""
+    keras_io.save(network(8), folder / "student.keras")
+    found = taught(folder, folder / "student.keras", None, seed=3, seeds=2, minutes=1e-6)
+    assert [one["name"] for one in found["tried"]] == ["student-seed-3", "student-seed-4"]
+    assert {one["epochs"] for one in found["tried"]} == {2}
+    assert found["notes"] == []
+    files = [folder / "out/curve" / f"student-seed-{seed}.keras" for seed in (3, 4)]
+    assert digest(files[0]) == digest(folder / "out/pruned.keras") != digest(files[1])
 
 
 def test_a_student_with_other_outputs_is_refused(folder: Path) -> None:

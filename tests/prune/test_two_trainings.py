@@ -17,7 +17,8 @@ from edgekit import keras_io, worker
 from edgekit.artifact import digest
 from edgekit.errors import StageError
 from edgekit.prune import side_by_side
-from edgekit.prune.candidate import name_of
+from edgekit.prune.candidate import CONTROL
+from edgekit.prune.recovery.pace import effort
 from edgekit.prune.side_by_side import MOST, Wanted, _Board, at_once
 from edgekit.recipe import TaskTable
 from edgekit.recipe.prune import PruneTable
@@ -49,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prune(
     folder: Path, name: str, jobs: int, children: worker.Children | None = None, told: list[str] | None = None,
-    others: Path | None = None, **settings: Any,
+    others: Path | None = None, student: Path | None = None, **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Run the stage with two seeds, a control each; its outputs go to ``name``, what it keeps to ``name-work``."""
     table = PruneTable(
@@ -61,7 +62,7 @@ def prune(
         "stage_beside:run",
         {"work": folder / f"{name}-work", "model": folder / "model.keras", "labelled": True, "adapter": None,
          "dataset": arrays(folder / "samples.npz"), "others": arrays(others) if others else None,
-         "task": TaskTable(kind="classification").model_dump(mode="json"), "teacher": None, "student": None,
+         "task": TaskTable(kind="classification").model_dump(mode="json"), "teacher": None, "student": student,
          "costs": [], "precisions": ["float32"], "jobs": jobs,
          "settings": table | {"controls": 2, "moved_share": 0.0, "refit": False} | settings,
          "aim": {"accuracy_drop": 100.0, "speedup": None, "latency_ms": None, "slack": 1.5}},
@@ -96,6 +97,23 @@ def test_two_at_a_time_make_the_same_networks_as_one_after_the_other(folder: Pat
     assert same_facts(beside) == same_facts(alone)
     assert len(networks(folder / "alone")) >= 2 + settings.get("controls", 2)
     assert any("2 at a time" in text for text in told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patience", [0, 3], ids=["beside-its-control", "after-its-control"])
+def test_a_student_is_taught_the_same_by_two_at_a_time(folder: Path, patience: int) -> None:
+    """With patience, samples are held apart, and the control judges by them."""
+    image = keras.Input((12, 12, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu")(image))
+    file = folder / "student.keras"
+    keras_io.save(keras.Model(image, keras.layers.Dense(2, activation="softmax", name="classes")(x)), file)
+    asked: dict[str, Any] = {"student": file, "controls": 1, "keep_macs": "auto", "patience": patience}
+    alone, beside = prune(folder, "alone", 1, **asked), prune(folder, "beside", 2, **asked)
+    assert networks(folder / "beside") == networks(folder / "alone")
+    assert same_facts(beside) == same_facts(alone)
+    names = ["student-seed-0", "student-seed-1", "control-seed-0"]
+    assert [one["name"] for one in alone["tried"]] == names
+    assert (alone["judged_by"] == "") == (patience == 0)
 
 
 @pytest.mark.slow
@@ -172,8 +190,8 @@ def test_trainings_that_are_short_or_time_layers_or_fill_the_memory_stay_in_one_
 
 def test_progress_weighs_networks_by_what_they_compute() -> None:
     told: list[tuple[float, str]] = []
-    control, cut = Wanted(None, 0), Wanted(0.25, 0)
-    assert (control.name, cut.name) == (name_of(None, 0), name_of(0.25, 0)) == ("control-seed-0", "keep-0.2500-seed-0")
+    control, cut = Wanted(CONTROL, 0, 1.0), Wanted(0.25, 0, effort(0.25))
+    assert (control.name, cut.name) == ("control-seed-0", "keep-0.2500-seed-0")
     board = _Board([control, cut], 4, lambda done, text: told.append((done, text)))
     board.tell(cut, 0.5)
     board.tell(cut, 1.0)
@@ -185,7 +203,7 @@ def test_progress_weighs_networks_by_what_they_compute() -> None:
 
 def test_the_time_left_is_estimated_from_what_was_done_since_the_build_went_on(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    first, second = Wanted(None, 0), Wanted(None, 1)
+    first, second = Wanted(CONTROL, 0, 1.0), Wanted(CONTROL, 1, 1.0)
     board = _Board([first, second], 2, lambda done, text: told.append(text))
 
     def tell(minute: float, wanted: Wanted, done: float) -> None:

@@ -118,6 +118,7 @@ def test_contradictions(tmp_path: Path, old: str, new: str, expected: str) -> No
         ("prune", "keep_macs = 1.0"),
         ("prune", "seeds = 2\ncontrols = 3"),
         ("prune", "control = false\ncontrols = 1"),
+        ("prune", "student = 's.keras'\nkeep_macs = 0.5"),
         ("quantize", "calibration_samples = 0"),
         ("task", "adapter = 3"),
         ("profile", "min_seconds = 5.0\nmax_seconds = 1.0"),
