@@ -89,7 +89,7 @@ def run(*, out: Path, work: Path, progress: Progress, jobs: int = 1, **asked: An
         "tried": [_tried(made) for made in (*found, *controls)],
         "minutes": sum(candidate.seconds for candidate in found) / 60,
         "control_minutes": sum(taught.seconds for taught in controls) / 60 if controls else None,
-        "at_once": team.at_once,
+        "at_once": min(team.at_once, max(1, len(wanted), len(smaller), settings["seeds"] - 1)),
         "stage_minutes": (time.monotonic() - began) / 60,
         "training_samples": ready.samples,
     }
@@ -189,15 +189,15 @@ def _candidates(
     cutter: Cutter, keep: float | None, team: Team, settings: dict[str, Any], aim: dict[str, Any], progress: Progress
 ) -> list[Candidate]:
     """Return every network that was made, the chosen one first; without ``keep``, the amount is searched for."""
-    amounts, (first, *later) = _amounts(cutter, settings), _in_turn(progress, _seeds(settings))
+    amounts, ((_, tell), *later) = _amounts(cutter, settings), _in_turn(progress, _seeds(settings))
     if keep is not None:
-        found = [amounts.make(keep, first[1])]
+        found = [amounts.make(keep, tell)]
     else:
-        found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], first[1])
+        found = amounts.by_accuracy(aim["accuracy_drop"], settings["minutes"], tell)
     chosen = best(found, aim["accuracy_drop"]) if len(found) > 1 else found[0]
-    again = _each_seed(chosen.keep, effort(chosen.keep), settings)[1:]
-    team.train(again, _part(progress, 1 / settings["seeds"], 1.0))
-    others = [cutter.candidate(chosen.keep, seed, tell) for seed, tell in later]
+    more = _each_seed(chosen.keep, effort(chosen.keep), settings)[1:]
+    team.train(more, _part(progress, 1 / settings["seeds"], 1.0))
+    others = [cutter.candidate(chosen.keep, seed, told) for seed, told in later]
     return [chosen, *(item for item in found if item is not chosen), *others]
 
 

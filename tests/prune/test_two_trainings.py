@@ -121,7 +121,8 @@ def test_unlabelled_samples_are_learned_from_the_same_by_two_at_a_time(folder: P
     more = folder / "more.npz"
     np.savez(more, x=np.random.default_rng(1).random((40, 12, 12, 3), np.float32))
     one = {"seeds": 1, "controls": 1}
-    without = prune(folder, "without", 1, **one)
+    without = prune(folder, "without", 2, seeds=1, controls=0)
+    assert without["at_once"] == 1, "it was alone"
     alone, beside = prune(folder, "alone", 1, others=more, **one), prune(folder, "beside", 2, others=more, **one)
     assert networks(folder / "beside") == networks(folder / "alone")
     assert not set(networks(folder / "alone").values()) & set(networks(folder / "without").values())
