@@ -53,7 +53,7 @@ class Order:
 
     @property
     def searches(self) -> bool:
-        """Say whether the amount is searched for, if no latency names it."""
+        """Say whether the amount is left to edgekit: a student is taught as it is."""
         return self.settings["keep_macs"] == "auto" and self.student is None
 
     def schooling(self, work: Path, progress: Progress) -> Schooling:
